@@ -1,0 +1,49 @@
+"""`mq9 serve`: run a broker in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=int, help="Port to listen on; 0 takes a free one.  [default: 4222]")
+@click.option("--data-dir", help="Where messages are kept.  [default: mq9-data]")
+@click.option("--memory", is_flag=True, default=None, help="Keep nothing: everything is gone when the broker stops.")
+@click.option("--http-port", type=int, help="Answer /healthz and /metrics on this port.")
+@click.option("--config", type=click.Path(path_type=Path), help="TOML file with any key of docs/configuration.md.")
+def serve(config: Path | None, **given: Any) -> None:
+    """Run a broker until it is told to stop (SIGTERM, SIGINT).
+
+    An option wins over the environment (MQ9_PORT, MQ9_DATA_DIR …), which wins over the configuration file.
+    """
+    import uvloop  # noqa: PLC0415 - the client commands must not load the server
+
+    from mq9.server.broker import Server  # noqa: PLC0415
+    from mq9.server.config import Config, ConfigError  # noqa: PLC0415
+    from mq9.store.contract import StoreError  # noqa: PLC0415
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+
+    async def run() -> None:
+        server = Server(Config.load(config, os.environ, given))
+        stopping = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        await server.start()
+        click.echo(server.announcement)
+        await stopping.wait()
+        await server.stop()
+
+    try:
+        uvloop.run(run())
+    except (ConfigError, StoreError) as error:
+        raise click.ClickException(str(error)) from None

@@ -1,0 +1,37 @@
+# What one commit will write, and who is to be told when it has. See batch.pyx.
+
+from cpython.object cimport PyObject
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from mq9.mailboxes.blocks cimport Block
+from mq9.mailboxes.mailbox cimport Mailbox, Sender
+from mq9.native.memory cimport buffer_t
+
+cdef struct Sent:
+    # A message in the batch. References to `mailbox` and `sender` (NULL: nobody waits) are held.
+    PyObject* mailbox
+    PyObject* sender
+    uint64_t msg_id
+    uint64_t expires_ms
+    uint64_t block
+    uint32_t offset
+    uint32_t size
+    uint32_t reply_at
+    uint32_t reply_size
+    uint8_t priority
+
+
+cdef class Batch:
+    cdef readonly list blocks
+    cdef Block open_block
+    cdef Sent* sents
+    cdef readonly size_t count
+    cdef size_t _capacity
+    cdef buffer_t replies
+    cdef readonly list effects
+    cdef readonly list rows
+    cdef readonly list dropped
+    cdef readonly list changes             # (mail_id, change) as the post office noted them
+    cdef readonly size_t bytes
+
+    cdef Sent* add(self, Mailbox mailbox, Sender sender, const char* reply, size_t reply_size) except NULL

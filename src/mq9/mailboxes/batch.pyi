@@ -1,0 +1,19 @@
+from typing import Protocol
+
+from mq9.mailboxes.blocks import Block
+from mq9.protocol import ProtocolError
+from mq9.store.contract import Table
+
+class Effect(Protocol):
+    def apply(self, now: int) -> None: ...
+    def fail(self, error: ProtocolError) -> None: ...
+
+class Batch:
+    blocks: list[Block]
+    count: int
+    effects: list[tuple[int, Effect]]
+    rows: list[tuple[Table, bytes, bytes | None]]
+    dropped: list[int]
+    bytes: int
+    def __bool__(self) -> bool: ...
+    def then(self, effect: Effect) -> None: ...

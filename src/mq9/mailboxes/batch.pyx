@@ -1,0 +1,64 @@
+"""What one commit will write, and who is to be told when it has.
+
+Messages are appended to the batch's blocks and noted in a C array; everything else that changes is an effect, a Python object with
+`apply` and `fail`, that knows after how many messages of the batch it stands. When the commit has returned, all of it happens in
+the order in which it was asked for.
+"""
+
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdlib cimport free, realloc
+
+from mq9.native.memory cimport buffer_append, buffer_free
+
+
+cdef class Batch:
+    """An empty batch."""
+
+    def __cinit__(self):
+        self.blocks = []
+        self.effects = []
+        self.rows = []
+        self.dropped = []
+        self.changes = []
+
+    def __dealloc__(self):
+        cdef size_t at
+        for at in range(self.count):
+            Py_DECREF(<object>self.sents[at].mailbox)
+            if self.sents[at].sender != NULL:
+                Py_DECREF(<object>self.sents[at].sender)
+        free(self.sents)
+        buffer_free(&self.replies)
+
+    def __bool__(self):
+        return bool(self.count or self.effects or self.rows or self.dropped)
+
+    cdef Sent* add(self, Mailbox mailbox, Sender sender, const char* reply, size_t reply_size) except NULL:
+        """Note one more message; the caller fills in what is known of its record."""
+        cdef Sent* sents
+        cdef Sent* sent
+        cdef size_t capacity
+        if self.count == self._capacity:
+            capacity = self._capacity * 2 + 16
+            sents = <Sent*>realloc(self.sents, capacity * sizeof(Sent))
+            if sents == NULL:
+                raise MemoryError()
+            self.sents = sents
+            self._capacity = capacity
+        sent = &self.sents[self.count]
+        sent.reply_at = self.replies.size
+        sent.reply_size = reply_size
+        if reply_size:
+            buffer_append(&self.replies, reply, reply_size)
+        Py_INCREF(mailbox)
+        sent.mailbox = <PyObject*>mailbox
+        sent.sender = NULL
+        if sender is not None:
+            Py_INCREF(sender)
+            sent.sender = <PyObject*>sender
+        self.count += 1
+        return sent
+
+    def then(self, effect):
+        """Let `effect` happen after everything that the batch has up to now."""
+        self.effects.append((self.count, effect))

@@ -1,0 +1,51 @@
+# Blocks: their bytes while they are in memory, and how much of each is still alive. See blocks.pyx.
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from mq9.native.memory cimport buffer_t
+
+
+cdef class Block:
+    # The bytes of one block: being filled, waiting for its commit, or read back. `data` stays where it is once sealed.
+    cdef readonly uint64_t number
+    cdef buffer_t _own
+    cdef bytes _source
+    cdef const char* data
+    cdef size_t size
+    cdef uint32_t records
+
+    cdef char* reserve(self, size_t size) except NULL
+
+
+cdef struct BlockInfo:
+    uint32_t live              # records that are still there; 0: the block is gone or going
+    uint32_t size
+    uint32_t live_bytes
+    uint32_t kept              # 1 while the store has it
+
+
+cdef class BlockTable:
+    cdef BlockInfo** _chunks
+    cdef uint64_t _base        # the number of the first slot of the first chunk
+    cdef uint64_t _count, _capacity
+    cdef readonly uint64_t blocks
+    cdef readonly uint64_t bytes
+    cdef readonly uint64_t live_bytes
+    cdef dict _dead            # number → bytearray, a bitmap over RECORD_MIN steps
+    cdef readonly object emptied
+
+    cdef BlockInfo* find(self, uint64_t number) noexcept
+    cdef int add(self, uint64_t number, uint32_t records, uint32_t size) except -1
+    cdef int release(self, uint64_t number, uint32_t record_size) except -1
+    cdef bint is_dead(self, uint64_t number, uint32_t offset) except -1
+    cdef BlockInfo* _slot(self, uint64_t number) except NULL
+    cdef bint _is_empty(self, uint64_t chunk) noexcept
+
+
+cdef class BlockCache:
+    cdef object _blocks
+    cdef readonly uint64_t bytes
+    cdef uint64_t _bytes_max
+
+    cdef Block get(self, uint64_t number)
+    cdef int put(self, Block block) except -1

@@ -1,0 +1,244 @@
+"""Blocks of records: the bytes of those in memory, and for every stored one how much of it is still alive.
+
+A block is filled by one batch, sealed, committed, and then never changed. When its last message is gone the block is dropped.
+"""
+
+from collections import OrderedDict, deque
+
+from cpython.buffer cimport PyBuffer_FillInfo
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memmove, memset
+
+from mq9.mailboxes.format cimport BLOCK_HEAD, RECORD_MIN
+from mq9.mailboxes.format import seal_block
+from mq9.native.memory cimport buffer_free, buffer_reserve
+
+cdef enum:
+    CHUNK_SHIFT = 9
+    CHUNK = 512
+
+
+cdef class Block:
+    """The bytes of one block."""
+
+    def __cinit__(self, uint64_t number, bytes source=None):
+        self.number = number
+        if source is None:
+            buffer_reserve(&self._own, BLOCK_HEAD)
+            memset(self._own.data, 0, BLOCK_HEAD)
+            self._own.size = BLOCK_HEAD
+            self.data = self._own.data
+            self.size = BLOCK_HEAD
+        else:
+            self._source = source
+            self.data = source
+            self.size = len(source)
+
+    def __dealloc__(self):
+        buffer_free(&self._own)
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(view, self, <void*>self.data, self.size, 0, flags)
+
+    def __len__(self):
+        return self.size
+
+    cdef char* reserve(self, size_t size) except NULL:
+        """Room for a record of `size` bytes at the end of an open block; the block counts it as filled."""
+        cdef char* at = buffer_reserve(&self._own, size)
+        self._own.size += size
+        self.data = self._own.data
+        self.size = self._own.size
+        self.records += 1
+        return at
+
+    def seal(self, uint64_t now):
+        """Finish the block at `now` (Unix ms); from here on its bytes stay as they are."""
+        seal_block(memoryview(self), self.number, self.records, now)
+
+
+cdef class BlockTable:
+    """How much of each stored block is alive.
+
+    Numbers are given out one after the other, so a block is found by its place: chunks of slots from the oldest number that is
+    still of interest. `emptied` collects the numbers of blocks of which nothing is left, for the next commit to drop.
+    """
+
+    def __cinit__(self):
+        self._dead = {}
+        self.emptied = deque()
+
+    def __dealloc__(self):
+        cdef uint64_t at
+        for at in range(self._count):
+            free(self._chunks[at])
+        free(self._chunks)
+
+    cdef BlockInfo* find(self, uint64_t number) noexcept:
+        """What is known of a block, or NULL."""
+        cdef uint64_t at
+        if number < self._base:
+            return NULL
+        at = (number - self._base) >> CHUNK_SHIFT
+        if at >= self._count or self._chunks[at] == NULL:
+            return NULL
+        return &self._chunks[at][(number - self._base) & (CHUNK - 1)]
+
+    cdef int add(self, uint64_t number, uint32_t records, uint32_t size) except -1:
+        """A block was stored, with `records` live records in `size` bytes."""
+        cdef BlockInfo* info = self._slot(number)
+        info.live = records
+        info.size = size
+        info.live_bytes = size
+        info.kept = 1
+        self.blocks += 1
+        self.bytes += size
+        self.live_bytes += size
+        if records == 0:
+            self.emptied.append(number)
+        return 0
+
+    cdef BlockInfo* _slot(self, uint64_t number) except NULL:
+        cdef uint64_t at, capacity
+        cdef BlockInfo** chunks
+        if self._count == 0:
+            self._base = number & ~<uint64_t>(CHUNK - 1)
+        at = (number - self._base) >> CHUNK_SHIFT
+        if at >= self._capacity:
+            capacity = max(at + 1, self._capacity + self._capacity // 2 + 8)
+            chunks = <BlockInfo**>realloc(self._chunks, capacity * sizeof(BlockInfo*))
+            if chunks == NULL:
+                raise MemoryError()
+            self._chunks = chunks
+            self._capacity = capacity
+        while self._count <= at:
+            self._chunks[self._count] = NULL
+            self._count += 1
+        if self._chunks[at] == NULL:
+            self._chunks[at] = <BlockInfo*>calloc(CHUNK, sizeof(BlockInfo))
+            if self._chunks[at] == NULL:
+                raise MemoryError()
+        return &self._chunks[at][(number - self._base) & (CHUNK - 1)]
+
+    cdef int release(self, uint64_t number, uint32_t record_size) except -1:
+        """One record of the block is gone for good."""
+        cdef BlockInfo* info = self.find(number)
+        if info == NULL or info.live == 0:
+            return 0
+        info.live -= 1
+        info.live_bytes -= min(record_size, info.live_bytes)
+        self.live_bytes -= min(<uint64_t>record_size, self.live_bytes)
+        if info.live == 0:
+            self.emptied.append(number)
+        return 0
+
+    def dropped(self, uint64_t number):
+        """The block is no longer stored."""
+        cdef BlockInfo* info = self.find(number)
+        if info != NULL and info.kept:
+            self.blocks -= 1
+            self.bytes -= info.size
+            self.live_bytes -= min(<uint64_t>info.live_bytes, self.live_bytes)
+            memset(info, 0, sizeof(BlockInfo))
+        self._dead.pop(number, None)
+        self._trim()
+
+    def _trim(self):
+        """Forget chunks at the front in which no block is left."""
+        cdef uint64_t gone = 0, at
+        while gone < self._count and (self._chunks[gone] == NULL or self._is_empty(gone)):
+            gone += 1
+        # Moving the rest down is worth it only now and then.
+        if gone == 0 or gone < self._count // 2 or gone == self._count:
+            return
+        for at in range(gone):
+            free(self._chunks[at])
+        self._count -= gone
+        memmove(self._chunks, self._chunks + gone, self._count * sizeof(BlockInfo*))
+        self._base += gone << CHUNK_SHIFT
+
+    cdef bint _is_empty(self, uint64_t chunk) noexcept:
+        cdef int at
+        for at in range(CHUNK):
+            if self._chunks[chunk][at].kept:
+                return False
+        return True
+
+    # the dead of blocks that live on
+
+    cdef bint is_dead(self, uint64_t number, uint32_t offset) except -1:
+        """Whether the record at `offset` was removed by somebody (not by its time)."""
+        cdef bytearray bits = self._dead.get(number)
+        cdef uint32_t place = offset // RECORD_MIN
+        return bits is not None and place // 8 < len(bits) and (bits[place // 8] >> (place % 8)) & 1
+
+    def mark_dead(self, uint64_t number, uint32_t offset):
+        """Note that the record at `offset` was removed; returns the block's row in the table of the dead."""
+        cdef uint32_t place = offset // RECORD_MIN
+        cdef bytearray bits = self._dead.setdefault(number, bytearray())
+        if place // 8 >= len(bits):
+            bits.extend(bytes(place // 8 + 1 - len(bits)))
+        bits[place // 8] |= 1 << (place % 8)
+        return bytes(bits)
+
+    def unmark_dead(self, uint64_t number, uint32_t offset):
+        """The removal was not committed after all."""
+        cdef uint32_t place = offset // RECORD_MIN
+        self._dead[number][place // 8] &= 255 ^ (1 << (place % 8))
+
+    def load_dead(self, uint64_t number, bytes row not None):
+        """Take over the row of a block from the table of the dead."""
+        self._dead[number] = bytearray(row)
+
+    def has_dead(self, uint64_t number):
+        """Whether the block has a row in the table of the dead."""
+        return number in self._dead
+
+    def forget_dead_without_block(self):
+        """After loading: the numbers of blocks that have such a row and are not there themselves."""
+        cdef uint64_t number
+        cdef BlockInfo* info
+        gone = []
+        for number in self._dead:
+            info = self.find(number)
+            if info == NULL or not info.kept:
+                gone.append(number)
+        for number in gone:
+            del self._dead[number]
+        return gone
+
+
+cdef class BlockCache:
+    """The bytes of blocks used last, up to `bytes_max`."""
+
+    def __cinit__(self, uint64_t bytes_max):
+        self._blocks = OrderedDict()
+        self._bytes_max = bytes_max
+
+    cdef Block get(self, uint64_t number):
+        """The block, or None when it is not in memory."""
+        block = self._blocks.get(number)
+        if block is not None:
+            self._blocks.move_to_end(number)
+        return block
+
+    def find(self, uint64_t number):
+        """The block, or None when it is not in memory."""
+        return self.get(number)
+
+    cdef int put(self, Block block) except -1:
+        """Keep the block for a while."""
+        if block.number in self._blocks:
+            return 0
+        self._blocks[block.number] = block
+        self.bytes += block.size
+        while self.bytes > self._bytes_max and len(self._blocks) > 1:
+            _, oldest = self._blocks.popitem(last=False)
+            self.bytes -= (<Block>oldest).size
+        return 0
+
+    def discard(self, uint64_t number):
+        """Let go of a block."""
+        block = self._blocks.pop(number, None)
+        if block is not None:
+            self.bytes -= (<Block>block).size

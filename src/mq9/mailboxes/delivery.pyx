@@ -1,0 +1,217 @@
+"""Giving receivers what they have not had yet.
+
+A receiver is a cursor for each priority. It stands in the queue of those that are ready as long as there is more for it and its
+client has room; every turn each gets a little, the highest priority first, straight from the block in memory. A block that is not
+in memory is asked for, and its receivers wait. Nothing is copied or queued for a receiver that does not read.
+"""
+
+from collections import deque
+
+from mq9.mailboxes.index cimport level_count_after, level_peek, level_seek
+from mq9.mailboxes.mailbox cimport IDLE, PAUSED, READY, WAITING
+
+cdef enum:
+    # Bytes for one receiver before it is another's turn.
+    QUANTUM = 262144
+    # What a message costs beyond its record: the head of its frame.
+    FRAME_OVERHEAD = 160
+    # Blocks asked for ahead of the one that a receiver waits for, and how far to look for their numbers.
+    AHEAD = 2
+    AHEAD_ENTRIES = 16384
+
+
+cdef inline int _first(View* view) noexcept nogil:
+    """The first priority with something to give, or -1."""
+    cdef int rank
+    for rank in range(LEVELS):
+        if view.entries[rank] != NULL:
+            return rank
+    return -1
+
+
+cdef void _look(Receiver receiver, uint64_t now, View* view) noexcept:
+    """See what the receiver has not had, at `now` (Unix ms)."""
+    cdef int rank
+    cdef Mailbox mailbox = receiver.mailbox
+    for rank in range(LEVELS):
+        view.entries[rank] = NULL
+        if (
+            mailbox.levels[rank] != NULL and receiver.mask >> rank & 1
+            and mailbox.levels[rank].last_id > receiver.cursors[rank]
+        ):
+            level_seek(mailbox.levels[rank], receiver.cursors[rank], &view.cursors[rank])
+            view.entries[rank] = level_peek(&view.cursors[rank], now)
+
+
+cdef uint64_t _remaining(Receiver receiver) noexcept:
+    """About how many messages are still to come."""
+    cdef int rank
+    cdef uint64_t count = 0
+    cdef Mailbox mailbox = receiver.mailbox
+    for rank in range(LEVELS):
+        if mailbox.levels[rank] != NULL and receiver.mask >> rank & 1:
+            count += level_count_after(mailbox.levels[rank], receiver.cursors[rank])
+    return count
+
+
+cdef class Delivery:
+    """The receivers of all mailboxes.
+
+    Arguments:
+        cache: the blocks in memory.
+    """
+
+    def __init__(self, BlockCache cache not None):
+        self.cache = cache
+        self._ready = deque()
+        self._waiting = {}
+        self._wanted = []
+        self._damaged = set()
+
+    cdef int attach(self, Receiver receiver) except -1:
+        """A new receiver: it starts with everything that its mailbox holds."""
+        cdef Mailbox mailbox = receiver.mailbox
+        if mailbox.receivers is None:
+            mailbox.receivers = []
+        mailbox.receivers.append(receiver)
+        receiver.state = IDLE
+        return self.wake(receiver)
+
+    cdef int detach(self, Receiver receiver) except -1:
+        """The receiver wants no more."""
+        cdef Mailbox mailbox = receiver.mailbox
+        receiver.ended = True
+        if mailbox.receivers is not None and receiver in mailbox.receivers:
+            mailbox.receivers.remove(receiver)
+            if not mailbox.receivers:
+                mailbox.receivers = None
+        return 0
+
+    cdef int wake(self, Receiver receiver) except -1:
+        """There may be something new for it."""
+        if receiver.state == IDLE and not receiver.ended:
+            receiver.state = READY
+            self._ready.append(receiver)
+        return 0
+
+    cdef int resume(self, Receiver receiver) except -1:
+        """Its client has room again."""
+        if receiver.state == PAUSED:
+            receiver.state = IDLE
+            self.wake(receiver)
+        return 0
+
+    cdef int stir(self, Mailbox mailbox) except -1:
+        """There may be something new for all who listen to the mailbox."""
+        cdef Receiver receiver
+        mailbox.stirred = False
+        if mailbox.receivers is not None:
+            for receiver in mailbox.receivers:
+                self.wake(receiver)
+        return 0
+
+    def run(self, uint64_t now, Py_ssize_t budget):
+        """Give those who are ready about `budget` bytes in all, at `now` (Unix ms). Returns whether some are ready still."""
+        cdef Receiver receiver
+        while self._ready and budget > 0:
+            receiver = <Receiver>self._ready.popleft()
+            if not receiver.ended:
+                receiver.state = IDLE
+                budget -= self._pump(receiver, now)
+        return bool(self._ready)
+
+    cdef Py_ssize_t _pump(self, Receiver receiver, uint64_t now) except -1:
+        """Give one receiver its share; returns the bytes that went to it. Its state says why it got no more."""
+        cdef View view
+        cdef Block block = None
+        cdef const Entry* entry
+        cdef Py_ssize_t given = 0
+        cdef uint64_t remaining = 0, pending
+        cdef bint counted = False
+        cdef int rank, following
+        _look(receiver, now, &view)
+        rank = _first(&view)
+        while rank >= 0:
+            entry = view.entries[rank]
+            if self._damaged and entry.block in self._damaged:
+                receiver.cursors[rank] = entry.msg_id
+                view.cursors[rank].at += 1
+                view.entries[rank] = level_peek(&view.cursors[rank], now)
+                rank = _first(&view)
+                continue
+            if block is None or block.number != entry.block:
+                block = self.cache.get(entry.block)
+                if block is None:
+                    receiver.state = WAITING
+                    self._want(entry.block, receiver, &view.cursors[rank])
+                    return given
+            if receiver.room() <= 0:
+                receiver.state = PAUSED
+                return given
+            if given >= QUANTUM:
+                receiver.state = READY
+                self._ready.append(receiver)
+                return given
+            receiver.cursors[rank] = entry.msg_id
+            given += entry.size + FRAME_OVERHEAD
+            view.cursors[rank].at += 1
+            view.entries[rank] = level_peek(&view.cursors[rank], now)
+            following = _first(&view)
+            pending = 0
+            if following >= 0:
+                # Counting walks over all chunks of a large mailbox: once for each turn.
+                remaining = remaining - 1 if counted and remaining else _remaining(receiver)
+                counted = True
+                pending = max(remaining, <uint64_t>1)
+            receiver.write(block.data + entry.offset, pending)
+            if receiver.ended:
+                return given
+            rank = following
+        return given
+
+    cdef int _want(self, uint64_t number, Receiver receiver, LevelCursor* cursor) except -1:
+        """Ask for a block, and for those that the receiver will need next."""
+        cdef LevelCursor ahead = cursor[0]
+        cdef Entry* entry
+        cdef int blocks = 0, looked = 0
+        cdef uint64_t last = number
+        if number not in self._waiting:
+            self._waiting[number] = []
+            self._wanted.append(number)
+        self._waiting[number].append(receiver)
+        while blocks < AHEAD and looked < AHEAD_ENTRIES:
+            entry = level_peek(&ahead, 0)
+            if entry == NULL:
+                break
+            if entry.block != last:
+                last = entry.block
+                blocks += 1
+                if last not in self._waiting and self.cache.get(last) is None:
+                    self._waiting[last] = []
+                    self._wanted.append(last)
+            ahead.at += 1
+            looked += 1
+        return 0
+
+    def take_wanted(self):
+        """The numbers of the blocks that are to be read and given to `loaded`; each is named once."""
+        wanted, self._wanted = self._wanted, []
+        return wanted
+
+    def loaded(self, uint64_t number, bytes data not None):
+        """A wanted block was read."""
+        self.cache.put(Block(number, data))
+        self.look_again(number)
+
+    def damaged(self, uint64_t number):
+        """A wanted block cannot be read, now or ever: its messages are passed over."""
+        self._damaged.add(number)
+        self.look_again(number)
+
+    def look_again(self, uint64_t number):
+        """Let those who wait for the block see whether they still need it."""
+        cdef Receiver receiver
+        for receiver in self._waiting.pop(number, ()):
+            if receiver.state == WAITING:
+                receiver.state = IDLE
+                self.wake(receiver)

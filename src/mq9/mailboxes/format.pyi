@@ -1,0 +1,30 @@
+from typing import Final, NamedTuple, Self
+
+MARKS_KEY: Final[bytes]
+
+class DamagedError(ValueError): ...
+
+def seal_block(data: bytearray | memoryview, number: int, records: int, now: int) -> None: ...
+def check_block(data: bytes | memoryview, number: int) -> int: ...
+
+class MailboxRow(NamedTuple):
+    number: int
+    mail_id: bytes
+    public: bool
+    desc: bytes
+    ttl_s: int
+    created_ms: int
+    expires_ms: int
+    @property
+    def key(self) -> bytes: ...
+    def pack(self) -> bytes: ...
+    @classmethod
+    def unpack(cls, key: bytes, value: bytes) -> Self: ...
+
+class Marks(NamedTuple):
+    msg_id: int
+    block: int
+    mailbox: int
+    def pack(self) -> bytes: ...
+    @classmethod
+    def unpack(cls, value: bytes) -> Self: ...

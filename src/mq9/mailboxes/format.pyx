@@ -1,0 +1,134 @@
+"""The layout of what is stored; format.pxd states blocks and records byte by byte, MailboxRow a mailbox's row.
+
+To change it: give a new flag the next bit and its field the place behind the others (older programs must then refuse the block:
+raise BLOCK_VERSION), or raise mq9.store.contract.FORMAT_VERSION when tables change their meaning; teach this file to read both; add
+a data directory of the old version to tests/data and keep the test that opens it.
+"""
+
+import struct
+from typing import NamedTuple
+from zlib import crc32
+
+_BLOCK_HEAD = struct.Struct("<IHHIIQQ")
+_MAILBOX_HEAD = struct.Struct("<BBHHQQQ")
+_MARKS = struct.Struct("<QQQ")
+_ROW_VERSION = 1
+_FLAG_PUBLIC = 1
+
+# The row of Table.META that holds the Marks.
+MARKS_KEY = b"marks"
+
+
+class DamagedError(ValueError):
+    """Bytes that are not what was stored; the text says what is wrong with them."""
+
+
+cdef bint record_is_sound(const char* record, size_t room) noexcept nogil:
+    """Whether a record's sizes fit into each other and into the `room` bytes from its beginning to its block's end."""
+    cdef const char* at = record + RECORD_MIN
+    cdef const char* end
+    cdef int flags, field
+    if room < RECORD_MIN or record_size(record) < RECORD_MIN or record_size(record) > room:
+        return False
+    end = record + record_size(record)
+    flags = record_flags(record)
+    if record_priority(record) > 4:
+        return False
+    if flags & FLAG_EXPIRES:
+        at += 8
+    if flags & FLAG_VISIBLE:
+        at += 8
+    for field in range(((flags & FLAG_KEY) != 0) + ((flags & FLAG_TAGS) != 0) + ((flags & FLAG_DEDUP) != 0)):
+        if end - at < 2:
+            return False
+        at += 2 + load16(at)
+    return at <= end and record_header_size(record) <= <size_t>(end - at)
+
+
+def seal_block(data, uint64_t number, uint32_t records, uint64_t now):
+    """Write the head of a finished block.
+
+    Arguments:
+        data: the whole block as a writable buffer, its first BLOCK_HEAD bytes still free.
+        number: the block's number.
+        records: how many records it has.
+        now: Unix ms.
+    """
+    _BLOCK_HEAD.pack_into(data, 0, BLOCK_MAGIC, BLOCK_VERSION, 0, 0, records, number, now)
+    struct.pack_into("<I", data, 8, crc32(memoryview(data)[12:]))
+
+
+def check_block(data, uint64_t number):
+    """How many records the block holds. Raises DamagedError when it is not what was stored under `number`."""
+    if len(data) < BLOCK_HEAD:
+        raise DamagedError("shorter than its head")
+    magic, version, _, checksum, records, itself, _ = _BLOCK_HEAD.unpack_from(data)
+    if magic != BLOCK_MAGIC:
+        raise DamagedError("does not begin as a block does")
+    if version != BLOCK_VERSION:
+        raise DamagedError(f"is of version {version}, this program knows {BLOCK_VERSION}")
+    if crc32(memoryview(data)[12:]) != checksum:
+        raise DamagedError("does not match its checksum")
+    if itself != number:
+        raise DamagedError(f"says that it is block {itself}")
+    return records
+
+
+class MailboxRow(NamedTuple):
+    """A mailbox as it is stored, under its number. Times in Unix ms; `ttl_s` 0 and `expires_ms` 0 for never."""
+
+    number: int
+    mail_id: bytes
+    public: bool
+    desc: bytes
+    ttl_s: int
+    created_ms: int
+    expires_ms: int
+
+    @property
+    def key(self):
+        """The key of the row in Table.MAILBOXES."""
+        return self.number.to_bytes(8, "big")
+
+    def pack(self):
+        """The value of the row."""
+        flags = _FLAG_PUBLIC if self.public else 0
+        head = _MAILBOX_HEAD.pack(
+            _ROW_VERSION, flags, len(self.mail_id), len(self.desc), self.ttl_s, self.created_ms, self.expires_ms
+        )
+        return head + self.mail_id + self.desc
+
+    @classmethod
+    def unpack(cls, key, value):
+        """The row of this key and value. Raises DamagedError."""
+        try:
+            version, flags, id_size, desc_size, ttl_s, created_ms, expires_ms = _MAILBOX_HEAD.unpack_from(value)
+        except struct.error:
+            raise DamagedError("a mailbox row is too short") from None
+        start = _MAILBOX_HEAD.size
+        if version != _ROW_VERSION or len(value) != start + id_size + desc_size or len(key) != 8:
+            raise DamagedError("a mailbox row has a wrong size or version")
+        return cls(
+            int.from_bytes(key, "big"), bytes(value[start:start + id_size]), bool(flags & _FLAG_PUBLIC),
+            bytes(value[start + id_size:]), ttl_s, created_ms, expires_ms,
+        )
+
+
+class Marks(NamedTuple):
+    """The next numbers to give out, stored whenever the blocks that would show the last ones are dropped."""
+
+    msg_id: int
+    block: int
+    mailbox: int
+
+    def pack(self):
+        """The value of the row MARKS_KEY in Table.META."""
+        return _MARKS.pack(*self)
+
+    @classmethod
+    def unpack(cls, value):
+        """Raises DamagedError."""
+        try:
+            return cls(*_MARKS.unpack(value))
+        except struct.error:
+            raise DamagedError("the row of marks has a wrong size") from None

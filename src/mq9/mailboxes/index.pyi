@@ -1,0 +1,1 @@
+"""Compiled only: nothing of it is visible to Python."""

@@ -1,0 +1,198 @@
+"""The messages of one priority in a mailbox, in msg_id order.
+
+Chunks of entries: adding goes to the last chunk, removing marks an entry and squeezes its own chunk when half of that is dead, so
+nothing takes longer in a large mailbox than in a small one. Chunks start small and grow by a quarter: a mailbox with one message
+pays for one entry.
+"""
+
+from libc.stdlib cimport free, realloc
+from libc.string cimport memmove
+
+cdef enum:
+    CHUNK_MAX = 512
+    # A chunk with fewer entries is not worth squeezing.
+    SQUEEZE_MIN = 8
+
+
+cdef inline size_t _chunk_bytes(uint32_t capacity) noexcept nogil:
+    return sizeof(Chunk) + (capacity - 1) * sizeof(Entry)
+
+
+cdef Chunk* _room_at_end(Level* level) except NULL:
+    """The last chunk, with room for one more entry."""
+    cdef Chunk* chunk = level.chunks[level.count - 1] if level.count else NULL
+    cdef uint32_t capacity
+    cdef Chunk** chunks
+    if chunk != NULL and chunk.size < chunk.capacity:
+        return chunk
+    if chunk != NULL and chunk.capacity < CHUNK_MAX:
+        capacity = min(chunk.capacity + chunk.capacity // 4 + 1, CHUNK_MAX)
+        chunk = <Chunk*>realloc(chunk, _chunk_bytes(capacity))
+        if chunk == NULL:
+            raise MemoryError()
+        chunk.capacity = capacity
+        level.chunks[level.count - 1] = chunk
+        return chunk
+    if level.count == level.capacity:
+        capacity = level.capacity + level.capacity // 2 + 1
+        chunks = <Chunk**>realloc(level.chunks, capacity * sizeof(Chunk*))
+        if chunks == NULL:
+            raise MemoryError()
+        level.chunks = chunks
+        level.capacity = capacity
+    capacity = 1 if level.count == 0 else CHUNK_MAX // 4
+    chunk = <Chunk*>realloc(NULL, _chunk_bytes(capacity))
+    if chunk == NULL:
+        raise MemoryError()
+    chunk.size = chunk.live = 0
+    chunk.capacity = capacity
+    level.chunks[level.count] = chunk
+    level.count += 1
+    return chunk
+
+
+cdef int level_add(Level* level, const Entry* entry) except -1:
+    """Add an entry whose msg_id is above all that were added before."""
+    cdef Chunk* chunk = _room_at_end(level)
+    chunk.entries[chunk.size] = entry[0]
+    chunk.size += 1
+    chunk.live += 1
+    level.live += 1
+    level.last_id = entry.msg_id
+    return 0
+
+
+cdef uint32_t _first_above(Chunk* chunk, uint64_t after) noexcept nogil:
+    """The place in the chunk of the first entry with a msg_id above `after`."""
+    cdef uint32_t low = 0, high = chunk.size, middle
+    while low < high:
+        middle = (low + high) // 2
+        if chunk.entries[middle].msg_id <= after:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+cdef uint32_t _chunk_of(Level* level, uint64_t after) noexcept nogil:
+    """The first chunk whose last entry has a msg_id above `after`; `count` when there is none."""
+    cdef uint32_t low = 0, high = level.count, middle
+    cdef Chunk* chunk
+    while low < high:
+        middle = (low + high) // 2
+        chunk = level.chunks[middle]
+        if chunk.entries[chunk.size - 1].msg_id <= after:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+cdef Entry* level_find(Level* level, uint64_t msg_id) noexcept nogil:
+    """The live entry of this msg_id, or NULL."""
+    cdef LevelCursor cursor
+    cdef Entry* entry
+    if msg_id == 0:
+        return NULL
+    level_seek(level, msg_id - 1, &cursor)
+    if cursor.chunk == level.count:
+        return NULL
+    entry = &level.chunks[cursor.chunk].entries[cursor.at]
+    return entry if entry.msg_id == msg_id and not entry_is_dead(entry) else NULL
+
+
+cdef bint level_remove(Level* level, uint64_t msg_id) noexcept:
+    """Take out the entry of this msg_id; false when there is none."""
+    cdef uint32_t index, at, kept = 0
+    cdef Chunk* chunk
+    cdef Entry* entry = level_find(level, msg_id)
+    if entry == NULL:
+        return False
+    index = _chunk_of(level, msg_id - 1)
+    chunk = level.chunks[index]
+    entry.end |= (<uint64_t>1) << ENTRY_DEAD_SHIFT
+    chunk.live -= 1
+    level.live -= 1
+    if chunk.live == 0:
+        free(chunk)
+        level.count -= 1
+        memmove(&level.chunks[index], &level.chunks[index + 1], (level.count - index) * sizeof(Chunk*))
+    elif chunk.size >= SQUEEZE_MIN and chunk.live * 2 < chunk.size:
+        for at in range(chunk.size):
+            if not entry_is_dead(&chunk.entries[at]):
+                chunk.entries[kept] = chunk.entries[at]
+                kept += 1
+        chunk.size = kept
+    return True
+
+
+cdef void level_seek(Level* level, uint64_t after, LevelCursor* cursor) noexcept nogil:
+    """Put the cursor before the first entry with a msg_id above `after`."""
+    cursor.level = level
+    cursor.chunk = _chunk_of(level, after)
+    cursor.at = 0
+    if cursor.chunk < level.count:
+        cursor.at = _first_above(level.chunks[cursor.chunk], after)
+
+
+cdef Entry* level_peek(LevelCursor* cursor, uint64_t now) noexcept nogil:
+    """The first entry from the cursor on that is still there at `now` (Unix ms), with the cursor before it; NULL at the end."""
+    cdef Level* level = cursor.level
+    cdef Chunk* chunk
+    while cursor.chunk < level.count:
+        chunk = level.chunks[cursor.chunk]
+        while cursor.at < chunk.size:
+            if not entry_is_gone(&chunk.entries[cursor.at], now):
+                return &chunk.entries[cursor.at]
+            cursor.at += 1
+        cursor.chunk += 1
+        cursor.at = 0
+    return NULL
+
+
+cdef uint64_t level_count_after(Level* level, uint64_t after) noexcept nogil:
+    """About how many entries have a msg_id above `after`: exact but for dead ones in one chunk, and for expired ones."""
+    cdef LevelCursor cursor
+    cdef uint64_t count = 0
+    cdef uint32_t index
+    cdef Chunk* chunk
+    if after >= level.last_id:
+        return 0
+    level_seek(level, after, &cursor)
+    if cursor.chunk == level.count:
+        return 0
+    if cursor.chunk == 0 and cursor.at == 0:
+        return level.live
+    chunk = level.chunks[cursor.chunk]
+    count = min(chunk.size - cursor.at, chunk.live)
+    for index in range(cursor.chunk + 1, level.count):
+        count += level.chunks[index].live
+    return count
+
+
+cdef uint32_t level_take(Level* level, Entry* entries, uint32_t room) noexcept:
+    """Move up to `room` live entries out of the level into `entries`; returns how many, 0 when none is left.
+
+    For taking a whole level apart; whole chunks go at a time, so `room` must be at least CHUNK_MAX.
+    """
+    cdef uint32_t taken = 0, at
+    cdef Chunk* chunk
+    while level.count and room - taken >= level.chunks[level.count - 1].live:
+        chunk = level.chunks[level.count - 1]
+        for at in range(chunk.size):
+            if not entry_is_dead(&chunk.entries[at]):
+                entries[taken] = chunk.entries[at]
+                taken += 1
+        level.live -= chunk.live
+        level.count -= 1
+        free(chunk)
+    return taken
+
+
+cdef void level_free(Level* level) noexcept:
+    """Give back all memory of the level, itself included."""
+    cdef uint32_t index
+    for index in range(level.count):
+        free(level.chunks[index])
+    free(level.chunks)
+    free(level)

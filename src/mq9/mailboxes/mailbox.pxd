@@ -1,0 +1,56 @@
+# A mailbox, and the two kinds of people who meet there: senders and receivers. See mailbox.pyx.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from mq9.mailboxes.index cimport Entry, Level
+from mq9.native.bytemap cimport Named
+
+cdef enum:
+    LEVELS = 5
+
+
+cdef class Mailbox(Named):
+    # `name` is the mail_id. Times in Unix ms.
+    cdef readonly uint64_t number
+    cdef readonly uint64_t created_ms
+    cdef readonly uint64_t expires_ms      # 0: never
+    cdef readonly uint64_t bytes
+    cdef Level* levels[LEVELS]
+    cdef readonly uint64_t count
+    cdef readonly uint32_t ttl_s           # 0: never
+    cdef readonly bint public
+    cdef readonly bint gone                # ended: nothing may be done with it any more
+    cdef bint stirred                      # its receivers are to be looked after in this turn
+    cdef readonly bytes desc
+    cdef readonly list receivers           # None as long as there was none
+    cdef readonly list watchers            # callables told of events; None as long as there was none
+
+    cdef int add(self, int priority, const Entry* entry) except -1
+    cdef Entry* find(self, uint64_t msg_id, int* priority) noexcept
+    cdef bint is_over(self, uint64_t now) noexcept
+
+
+cdef enum ReceiverState:
+    IDLE                       # has everything there is
+    READY                      # in the queue of those to be given more
+    PAUSED                     # its client has no room
+    WAITING                    # for a block to be read
+
+
+cdef class Receiver:
+    # Somebody who is given the messages of a mailbox as there is room: a cursor for each priority, no copy of anything.
+    cdef readonly Mailbox mailbox
+    cdef uint8_t mask                      # bit n: wants priority n
+    cdef ReceiverState state
+    cdef bint ended
+    cdef uint64_t cursors[LEVELS]          # the msg_id written last
+
+    cdef Py_ssize_t room(self) noexcept
+    cdef int write(self, const char* record, uint64_t pending) except -1
+    cdef int mailbox_ended(self) except -1
+
+
+cdef class Sender:
+    # Somebody who waits to hear that a message is stored.
+    cdef int sent(self, const char* reply, Py_ssize_t reply_size, uint64_t msg_id) except -1
+    cdef int refused(self, const char* reply, Py_ssize_t reply_size, object error) except -1

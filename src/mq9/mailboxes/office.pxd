@@ -1,0 +1,55 @@
+# The post office: all mailboxes, what is being written, and what happens with time. See office.pyx.
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from mq9.mailboxes.batch cimport Batch
+from mq9.mailboxes.blocks cimport BlockCache, BlockTable
+from mq9.mailboxes.delivery cimport Delivery
+from mq9.mailboxes.mailbox cimport Mailbox, Sender
+from mq9.mailboxes.timers cimport Timers
+from mq9.native.bytemap cimport ByteMap
+
+
+cdef struct Message:
+    # A message that is to be stored, pointing wherever its parts are.
+    int priority
+    uint64_t expires_ms        # 0: with its mailbox
+    const char* headers        # without the block's last, empty line
+    size_t header_size
+    const char* payload
+    size_t payload_size
+
+
+cdef class PostOffice:
+    cdef readonly ByteMap mailboxes
+    cdef readonly object public            # mail_id → Mailbox, by name
+    cdef readonly BlockTable blocks
+    cdef readonly Delivery delivery
+    cdef readonly Timers timers
+    cdef readonly dict unsettled           # mail_id → (row or None,): its latest change that is not durable yet
+    cdef readonly object refusal           # why nothing can be stored now (ProtocolError), or None
+    cdef readonly uint64_t backlog         # bytes of messages that are not durable yet
+    cdef readonly uint64_t messages
+    cdef readonly uint64_t message_bytes
+    cdef readonly uint64_t expired_messages
+    cdef readonly uint64_t expired_mailboxes
+    cdef Batch _batch
+    cdef object _full                      # batches before it that wait to be sealed
+    cdef object _has_work
+    cdef object _public_event
+    cdef bint _told
+    cdef uint64_t _next_msg_id
+    cdef uint64_t _next_block
+    cdef uint64_t _next_mailbox
+    cdef object _dismantling
+    cdef dict _by_number                   # while loading
+
+    cdef int send(self, Mailbox mailbox, Message* message, Sender sender, const char* reply, size_t reply_size,
+                  uint64_t now) except -1
+    cdef Mailbox find(self, const char* mail_id, size_t size, uint64_t now)
+    cdef int _settle_messages(self, Batch batch, size_t first, size_t last, list stirred) except -1
+    cdef int _refuse_messages(self, Batch batch, object error) except -1
+    cdef int _dismantle(self, uint32_t budget) except -1
+    cdef int _fire(self, Mailbox mailbox, uint64_t msg_id, uint64_t now) except -1
+    cdef int _take_out(self, Mailbox mailbox, int priority, uint64_t msg_id) except -1
+    cdef int _load_record(self, uint64_t number, const char* block, uint32_t offset, uint64_t now) except -1

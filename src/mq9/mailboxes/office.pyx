@@ -1,0 +1,518 @@
+"""The post office: all mailboxes, the batch that is being filled, what a finished commit brings about, and what time does.
+
+Whatever changes the state goes into the open batch. The server seals it, has it committed, and settles it: only then messages
+become visible and people are told. Nothing here waits, and nothing here takes longer than a slice of a few milliseconds.
+"""
+
+import logging
+from collections import deque
+
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
+from sortedcontainers import SortedDict
+
+from mq9.mailboxes.batch cimport Sent
+from mq9.mailboxes.blocks cimport Block
+from mq9.mailboxes.format cimport (
+    BLOCK_HEAD, FLAG_EXPIRES, RECORD_MIN, record_expires_ms, record_is_sound, record_mailbox, record_msg_id, record_priority,
+    record_size, store32, store64,
+)
+from mq9.mailboxes.format import MARKS_KEY, MailboxRow, Marks, check_block, DamagedError
+from mq9.mailboxes.index cimport Entry, Level, entry_expires, level_free, level_remove, level_take
+from mq9.mailboxes.mailbox cimport LEVELS, Receiver
+from mq9.mailboxes.timers cimport Timer
+from mq9.native.memory cimport write_bytes
+from mq9.protocol import ProtocolError
+from mq9.store.contract import Table
+
+log = logging.getLogger("mq9")
+
+cdef enum:
+    # A block is finished when it has this many bytes: small enough to be read for one message, large enough to be written fast.
+    BLOCK_TARGET = 262144
+    # What is kept of blocks in memory, for receivers that are nearly up to date.
+    CACHE_BYTES = 33554432
+    # A batch that has grown to this many bytes is committed on its own: neither its commit nor what follows takes long.
+    BATCH_TARGET = 2097152
+    # Empty blocks dropped with one commit, and entries taken apart in one go: both a slice of time.
+    DROPS_PER_COMMIT = 2048
+    DISMANTLE_ROOM = 1024
+
+_NO_MAILBOX = ProtocolError(404, "no such mailbox")
+
+
+cdef bint _is_stale(object owner, uint64_t msg_id, uint64_t now) noexcept:
+    """Whether a timer has lost its cause."""
+    cdef Mailbox mailbox = <Mailbox>owner
+    cdef int priority
+    return mailbox.gone or (msg_id != 0 and mailbox.find(msg_id, &priority) == NULL)
+
+
+cdef class PostOffice:
+    """All mailboxes of a broker.
+
+    Arguments:
+        now: Unix ms.
+        has_work: called once when the open batch is no longer empty.
+        public_event: called with ("created" | "renewed" | "expired" | "removed", mailbox) for public mailboxes.
+    """
+
+    def __init__(self, uint64_t now, has_work, public_event):
+        self.mailboxes = ByteMap()
+        self.public = SortedDict()
+        self.blocks = BlockTable()
+        self.delivery = Delivery(BlockCache(CACHE_BYTES))
+        self.timers = Timers(now)
+        self.unsettled = {}
+        self._batch = Batch()
+        self._full = deque()
+        self._has_work = has_work
+        self._public_event = public_event
+        self._next_msg_id = self._next_block = self._next_mailbox = 1
+        self._dismantling = deque()
+        self._by_number = {}
+
+    # what the operations ask
+
+    cdef Mailbox find(self, const char* mail_id, size_t size, uint64_t now):
+        """The mailbox of this mail_id that is there at `now` (Unix ms), or None."""
+        cdef PyObject* found = self.mailboxes.find(mail_id, size)
+        if found == NULL or (<Mailbox>found).is_over(now):
+            return None
+        return <Mailbox>found
+
+    def get(self, bytes mail_id not None, uint64_t now):
+        """The mailbox of this mail_id that is there at `now` (Unix ms), or None."""
+        return self.find(mail_id, len(mail_id), now)
+
+    def new_number(self):
+        """A number for a new mailbox: no other one ever has it."""
+        self._next_mailbox += 1
+        return self._next_mailbox - 1
+
+    def put_row(self, row not None):
+        """Store a MailboxRow with the open batch."""
+        self._batch.rows.append((Table.MAILBOXES, row.key, row.pack()))
+        self._note(row.mail_id, row)
+
+    def drop_row(self, Mailbox mailbox not None):
+        """Remove a mailbox's row with the open batch."""
+        self._batch.rows.append((Table.MAILBOXES, mailbox.number.to_bytes(8, "big"), None))
+        self._note(mailbox.name, None)
+
+    def _note(self, bytes mail_id, row):
+        change = (row,)
+        self.unsettled[mail_id] = change
+        self._batch.changes.append((mail_id, change))
+
+    def latest_row(self, bytes mail_id not None):
+        """(MailboxRow, or None for its removal) of the latest change to a mailbox that is not durable yet; None for no change."""
+        return self.unsettled.get(mail_id)
+
+    def kill(self, uint64_t block, uint32_t offset):
+        """Make the removal of one record durable with the open batch."""
+        self._batch.rows.append((Table.DEAD, block.to_bytes(8, "big"), self.blocks.mark_dead(block, offset)))
+
+    def then(self, effect not None):
+        """Let `effect` happen when the open batch is durable, after everything that the batch has up to now."""
+        self._batch.then(effect)
+        self._tell()
+
+    cdef int send(self, Mailbox mailbox, Message* message, Sender sender, const char* reply, size_t reply_size,
+                  uint64_t now) except -1:
+        """Put a message into the open batch; `sender`, unless None, hears of it under `reply`."""
+        cdef Batch batch = self._batch
+        cdef Block block = batch.open_block
+        cdef size_t size = RECORD_MIN + message.header_size + message.payload_size
+        cdef uint64_t flags = 0
+        cdef Sent* sent
+        cdef char* at
+        if message.expires_ms:
+            size += 8
+            flags = FLAG_EXPIRES
+        if block is None or block.size + size > BLOCK_TARGET and block.records:
+            block = batch.open_block = Block(self._next_block)
+            self._next_block += 1
+            batch.blocks.append(block)
+        sent = batch.add(mailbox, sender, reply, reply_size)
+        sent.msg_id = self._next_msg_id
+        sent.expires_ms = message.expires_ms
+        sent.block = block.number
+        sent.offset = <uint32_t>block.size
+        sent.size = <uint32_t>size
+        sent.priority = message.priority
+        self._next_msg_id += 1
+        at = block.reserve(size)
+        store32(at, <uint32_t>size)
+        store32(at + 4, <uint32_t>message.header_size)
+        store64(at + 8, sent.msg_id)
+        store64(at + 16, mailbox.number | <uint64_t>message.priority << 48 | flags << 56)
+        store64(at + 24, now)
+        at += RECORD_MIN
+        if message.expires_ms:
+            store64(at, message.expires_ms)
+            at += 8
+        at = write_bytes(at, message.headers, message.header_size)
+        write_bytes(at, message.payload, message.payload_size)
+        batch.bytes += size
+        self.backlog += size
+        if batch.bytes >= BATCH_TARGET:
+            self._full.append(batch)
+            self._batch = Batch()
+        if not self._told:
+            self._tell()
+        return 0
+
+    def _tell(self):
+        if not self._told:
+            self._told = True
+            self._has_work()
+
+    # the life of a batch
+
+    def seal(self, uint64_t now):
+        """Close the open batch at `now` (Unix ms) and return it, or None when there is nothing to commit."""
+        cdef Batch batch = self._batch
+        cdef Block block
+        if self._full:
+            batch = self._full.popleft()
+        else:
+            self._told = False
+            if self.blocks.emptied:
+                self._drop_blocks(batch)
+            if not batch:
+                return None
+            self._batch = Batch()
+        batch.open_block = None
+        for block in batch.blocks:
+            block.seal(now)
+        return batch
+
+    def _drop_blocks(self, Batch batch):
+        """Let the batch drop blocks of which nothing is left, and note the numbers that they would have shown."""
+        emptied = self.blocks.emptied
+        while emptied and len(batch.dropped) < DROPS_PER_COMMIT:
+            number = emptied.popleft()
+            batch.dropped.append(number)
+            if self.blocks.has_dead(number):
+                batch.rows.append((Table.DEAD, number.to_bytes(8, "big"), None))
+        marks = Marks(self._next_msg_id, self._next_block, self._next_mailbox)
+        batch.rows.append((Table.META, MARKS_KEY, marks.pack()))
+
+    def settle(self, Batch batch not None, uint64_t now):
+        """The batch is durable: make it visible and tell everybody, in the order in which it was asked for."""
+        cdef Block block
+        cdef size_t done = 0
+        cdef list stirred = []
+        cdef Mailbox mailbox
+        for block in batch.blocks:
+            self.blocks.add(block.number, block.records, <uint32_t>block.size)
+            self.delivery.cache.put(block)
+        for number in batch.dropped:
+            self.blocks.dropped(number)
+            self.delivery.cache.discard(number)
+        self.refusal = None
+        for position, effect in batch.effects:
+            self._settle_messages(batch, done, position, stirred)
+            done = position
+            effect.apply(now)
+        self._settle_messages(batch, done, batch.count, stirred)
+        self._forget_changes(batch)
+        self.backlog -= batch.bytes
+        for mailbox in stirred:
+            self.delivery.stir(mailbox)
+        if self.blocks.emptied:
+            self._tell()
+
+    cdef int _settle_messages(self, Batch batch, size_t first, size_t last, list stirred) except -1:
+        cdef size_t at
+        cdef Sent* sent
+        cdef Mailbox mailbox
+        cdef Entry entry
+        for at in range(first, last):
+            sent = &batch.sents[at]
+            mailbox = <Mailbox>sent.mailbox
+            if mailbox.gone:
+                self.blocks.release(sent.block, sent.size)
+                if sent.sender != NULL:
+                    (<Sender>sent.sender).refused(batch.replies.data + sent.reply_at, sent.reply_size, _NO_MAILBOX)
+                continue
+            entry.msg_id = sent.msg_id
+            entry.block = sent.block
+            entry.offset = sent.offset
+            entry.size = sent.size
+            entry.end = sent.expires_ms
+            mailbox.add(sent.priority, &entry)
+            self.messages += 1
+            self.message_bytes += sent.size
+            if sent.expires_ms:
+                self.timers.add(sent.expires_ms, mailbox, sent.msg_id)
+            if sent.sender != NULL:
+                (<Sender>sent.sender).sent(batch.replies.data + sent.reply_at, sent.reply_size, sent.msg_id)
+            if mailbox.receivers is not None and not mailbox.stirred:
+                mailbox.stirred = True
+                stirred.append(mailbox)
+        return 0
+
+    def seal_full(self, uint64_t now):
+        """As `seal`, for a batch that was asked for already when another failed; None when there is none."""
+        return self.seal(now) if self._full or self._batch.count or self._batch.effects else None
+
+    def fail(self, Batch batch not None, error not None):
+        """The batch could not be committed: nothing of it is there, and its people are told `error` (ProtocolError).
+
+        Whatever needs space is refused with it until a commit succeeds.
+        """
+        self._refuse_messages(batch, error)
+        for _, effect in batch.effects:
+            effect.fail(error)
+        self.blocks.emptied.extend(batch.dropped)
+        self._forget_changes(batch)
+        self.backlog -= batch.bytes
+        self.refusal = error
+        self._told = bool(self._full)
+
+    def accept(self):
+        """Commits succeed again."""
+        self.refusal = None
+
+    cdef int _refuse_messages(self, Batch batch, object error) except -1:
+        cdef size_t at
+        cdef Sent* sent
+        for at in range(batch.count):
+            sent = &batch.sents[at]
+            if sent.sender != NULL:
+                (<Sender>sent.sender).refused(batch.replies.data + sent.reply_at, sent.reply_size, error)
+        return 0
+
+    def _forget_changes(self, Batch batch):
+        """The batch's changes to mailboxes are durable, or void."""
+        for mail_id, change in batch.changes:
+            if self.unsettled.get(mail_id) is change:
+                del self.unsettled[mail_id]
+
+    # what an effect does when its time has come
+
+    def register(self, Mailbox mailbox not None):
+        """Make a durable mailbox known to everybody."""
+        cdef Mailbox former = <Mailbox>self.mailboxes.get(mailbox.name)
+        if former is not None:
+            self.end(former, "expired")
+        self.mailboxes.put(mailbox)
+        if mailbox.public:
+            self.public[mailbox.name.decode()] = mailbox
+            self._public_event("created", mailbox)
+        self.watch_end(mailbox)
+
+    def watch_end(self, Mailbox mailbox not None):
+        """Set the timer for the mailbox's end."""
+        if mailbox.expires_ms:
+            self.timers.add(mailbox.expires_ms, mailbox, 0)
+
+    def renewed(self, Mailbox mailbox not None, uint32_t ttl_s, uint64_t expires_ms):
+        """Give the mailbox another lifetime, and tell who wants to know."""
+        # A later end needs no other timer: the one that is set looks again when it fires.
+        cdef bint needs_timer = expires_ms != 0 and (mailbox.expires_ms == 0 or expires_ms < mailbox.expires_ms)
+        mailbox.set_end(ttl_s, expires_ms)
+        if needs_timer:
+            self.timers.add(expires_ms, mailbox, 0)
+        mailbox.tell("renewed")
+        if mailbox.public:
+            self._public_event("renewed", mailbox)
+
+    def end(self, Mailbox mailbox not None, str event not None):
+        """The mailbox is over ("expired" or "removed"): nobody finds it any more, and everything in it goes."""
+        cdef Receiver receiver
+        if mailbox.gone:
+            return
+        mailbox.gone = True
+        if mailbox.expires_ms:
+            self.timers.stale += 1
+        if self.mailboxes.get(mailbox.name) is mailbox:
+            self.mailboxes.discard(mailbox.name)
+        if mailbox.public and self.public.get(mailbox.name.decode()) is mailbox:
+            del self.public[mailbox.name.decode()]
+            self._public_event(event, mailbox)
+        mailbox.tell(event)
+        mailbox.watchers = None
+        if mailbox.receivers is not None:
+            for receiver in list(mailbox.receivers):
+                receiver.mailbox_ended()
+            mailbox.receivers = None
+        if mailbox.count:
+            self._dismantling.append(mailbox)
+
+    def remove_message(self, Mailbox mailbox not None, uint64_t msg_id):
+        """Take one message out; returns whether it was there."""
+        cdef int priority
+        cdef Entry* entry = mailbox.find(msg_id, &priority)
+        if entry == NULL:
+            return False
+        if entry_expires(entry):
+            self.timers.stale += 1
+        self._take_out(mailbox, priority, msg_id)
+        return True
+
+    cdef int _take_out(self, Mailbox mailbox, int priority, uint64_t msg_id) except -1:
+        cdef Entry* entry = mailbox.find(msg_id, &priority)
+        cdef uint64_t block = entry.block
+        cdef uint32_t size = entry.size
+        level_remove(mailbox.levels[priority], msg_id)
+        mailbox.count -= 1
+        mailbox.bytes -= size
+        self.messages -= 1
+        self.message_bytes -= size
+        self.blocks.release(block, size)
+        return 0
+
+    # time
+
+    def tick(self, uint64_t now, uint32_t budget):
+        """Let time pass: end what is over at `now` (Unix ms), at most about `budget` things of it.
+
+        Returns whether there is more to do at once.
+        """
+        cdef Timer timer
+        cdef Mailbox mailbox
+        cdef uint32_t fired = 0
+        self._dismantle(budget)
+        while fired < budget and self.timers.pop(now, &timer):
+            mailbox = <Mailbox>timer.owner
+            Py_DECREF(mailbox)
+            self._fire(mailbox, timer.msg_id, now)
+            fired += 1
+        self.timers.sweep(_is_stale, now, budget)
+        if self.blocks.emptied or self._batch:
+            self._tell()
+        return bool(self._dismantling) or self.timers.is_behind(now)
+
+    cdef int _fire(self, Mailbox mailbox, uint64_t msg_id, uint64_t now) except -1:
+        """A timer is due; it says when to look, not what to find."""
+        cdef int priority
+        cdef Entry* entry
+        if mailbox.gone:
+            if self.timers.stale:
+                self.timers.stale -= 1
+        elif msg_id == 0:
+            if mailbox.is_over(now):
+                self._batch.rows.append((Table.MAILBOXES, mailbox.number.to_bytes(8, "big"), None))
+                self.end(mailbox, "expired")
+                self.timers.stale -= 1  # `end` counted the timer that has just fired
+                self.expired_mailboxes += 1
+            elif mailbox.expires_ms:
+                self.timers.add(mailbox.expires_ms, mailbox, 0)
+        else:
+            entry = mailbox.find(msg_id, &priority)
+            if entry == NULL:
+                if self.timers.stale:
+                    self.timers.stale -= 1
+            elif entry_expires(entry) <= now:
+                self._take_out(mailbox, priority, msg_id)
+                self.expired_messages += 1
+            else:
+                self.timers.add(entry_expires(entry), mailbox, msg_id)
+        return 0
+
+    cdef int _dismantle(self, uint32_t budget) except -1:
+        """Take the messages of ended mailboxes apart, about `budget` of them."""
+        cdef Entry entries[DISMANTLE_ROOM]
+        cdef Mailbox mailbox
+        cdef uint32_t taken, at, done = 0
+        cdef int priority
+        while self._dismantling and done < budget:
+            mailbox = <Mailbox>self._dismantling[0]
+            for priority in range(LEVELS):
+                if mailbox.levels[priority] == NULL:
+                    continue
+                taken = level_take(mailbox.levels[priority], entries, DISMANTLE_ROOM)
+                for at in range(taken):
+                    self.blocks.release(entries[at].block, entries[at].size)
+                    self.message_bytes -= entries[at].size
+                    if entry_expires(&entries[at]):
+                        self.timers.stale += 1
+                self.messages -= taken
+                mailbox.count -= taken
+                done += taken
+                if mailbox.levels[priority].live == 0:
+                    level_free(mailbox.levels[priority])
+                    mailbox.levels[priority] = NULL
+                break
+            else:
+                self._dismantling.popleft()
+        return 0
+
+    # starting with what is stored
+
+    def load_marks(self, bytes value not None):
+        """Take over the numbers to go on with."""
+        marks = Marks.unpack(value)
+        self._next_msg_id = max(self._next_msg_id, marks.msg_id)
+        self._next_block = max(self._next_block, marks.block)
+        self._next_mailbox = max(self._next_mailbox, marks.mailbox)
+
+    def load_mailbox(self, bytes key not None, bytes value not None, uint64_t now):
+        """Take over a mailbox from its row; one that has expired at `now` (Unix ms) is dropped instead."""
+        cdef Mailbox mailbox
+        row = MailboxRow.unpack(key, value)
+        self._next_mailbox = max(self._next_mailbox, row.number + 1)
+        former = self.mailboxes.get(row.mail_id)
+        if (row.expires_ms and row.expires_ms <= now) or (former is not None and former.number > row.number):
+            self._batch.rows.append((Table.MAILBOXES, key, None))
+            return
+        mailbox = Mailbox(row)
+        if former is not None:  # two creations of one name: the older one had expired and was not removed yet
+            self._batch.rows.append((Table.MAILBOXES, former.number.to_bytes(8, "big"), None))
+            del self._by_number[former.number]
+        self._by_number[row.number] = mailbox
+        self.mailboxes.put(mailbox)
+        if mailbox.public:
+            self.public[mailbox.name.decode()] = mailbox
+        self.watch_end(mailbox)
+
+    def load_block(self, uint64_t number, bytes data not None, uint64_t now):
+        """Take over the messages of a block. Raises DamagedError, with nothing taken over, when it is not what was stored."""
+        cdef const char* block = data
+        cdef uint32_t records = check_block(data, number), at
+        cdef size_t offset = BLOCK_HEAD
+        self._next_block = max(self._next_block, number + 1)
+        for at in range(records):
+            if not record_is_sound(block + offset, len(data) - offset):
+                raise DamagedError("has a record that does not fit into it")
+            offset += record_size(block + offset)
+        self.blocks.add(number, records, <uint32_t>len(data))
+        offset = BLOCK_HEAD
+        for at in range(records):
+            self._load_record(number, block, <uint32_t>offset, now)
+            offset += record_size(block + offset)
+
+    cdef int _load_record(self, uint64_t number, const char* block, uint32_t offset, uint64_t now) except -1:
+        cdef const char* record = block + offset
+        cdef uint64_t expires = record_expires_ms(record)
+        cdef PyObject* found
+        cdef Mailbox mailbox
+        cdef Entry entry
+        self._next_msg_id = max(self._next_msg_id, record_msg_id(record) + 1)
+        self._next_mailbox = max(self._next_mailbox, record_mailbox(record) + 1)
+        mailbox = <Mailbox>self._by_number.get(record_mailbox(record))
+        if mailbox is None or (expires and expires <= now) or self.blocks.is_dead(number, offset):
+            self.blocks.release(number, record_size(record))
+            return 0
+        entry.msg_id = record_msg_id(record)
+        entry.block = number
+        entry.offset = offset
+        entry.size = record_size(record)
+        entry.end = expires
+        mailbox.add(record_priority(record), &entry)
+        self.messages += 1
+        self.message_bytes += entry.size
+        if expires:
+            self.timers.add(expires, mailbox, entry.msg_id)
+        return 0
+
+    def finish_loading(self):
+        """Everything that is stored was taken over."""
+        self._by_number = {}
+        for number in self.blocks.forget_dead_without_block():
+            self._batch.rows.append((Table.DEAD, number.to_bytes(8, "big"), None))
+        if self._batch or self.blocks.emptied:
+            self._tell()

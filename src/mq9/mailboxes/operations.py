@@ -1,0 +1,200 @@
+"""Create, delete and remove: what each asks of the post office, and what it answers when that is durable.
+
+Each is an effect: it is put into the open batch with the rows that make it durable, `apply` happens when the commit has returned,
+`fail` when it has not gone through. `done` is then called once, with the reply or with the ProtocolError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mq9.mailboxes.format import MailboxRow
+from mq9.mailboxes.mailbox import Mailbox
+from mq9.mailboxes.office import PostOffice
+from mq9.protocol import CreateRequest, ProtocolError
+
+Reply = dict[str, Any]
+Done = Callable[[Reply | ProtocolError], None]
+
+NO_MAILBOX = "no such mailbox"
+
+
+def create(office: PostOffice, request: CreateRequest, private_id: str, default_ttl_s: int, now: int, done: Done) -> None:
+    """Create a mailbox, or answer with the one that has the name (docs/protocol.md §3, create).
+
+    Arguments:
+        private_id: the mail_id to use when the request names none.
+        default_ttl_s: seconds, for a request without a ttl.
+        now: Unix ms.
+
+    Raises ProtocolError when it is refused at once.
+    """
+    mail_id = (request.name or private_id).encode()
+    pending = office.latest_row(mail_id)
+    mailbox = office.get(mail_id, now)
+    if pending is not None and pending[0] is not None:
+        _answer_existing(office, request, pending[0], now, done)
+    elif mailbox is not None and pending is None:
+        _answer_existing(office, request, _row_of(mailbox), now, done)
+    elif request.renew and request.name is not None and request.name.startswith("m-"):
+        raise ProtocolError(404, NO_MAILBOX)
+    else:
+        if office.refusal is not None:
+            raise office.refusal
+        ttl_s = default_ttl_s if request.ttl is None else request.ttl
+        row = MailboxRow(
+            office.new_number(), mail_id, request.public, request.desc.encode(), ttl_s, now, _end(now, ttl_s)
+        )
+        office.put_row(row)
+        office.then(_Creation(office, row, done))
+
+
+def _answer_existing(office: PostOffice, request: CreateRequest, row: MailboxRow, now: int, done: Done) -> None:
+    """The name is taken, which is no error: the first creation's values stand, unless the request renews."""
+    if not request.renew:
+        if office.latest_row(row.mail_id) is None:
+            done(_created(row, is_new=False))
+        else:  # the answer must not say what is not durable yet
+            office.then(_Answer(_created(row, is_new=False), done))
+        return
+    if office.refusal is not None:
+        raise office.refusal
+    ttl_s = row.ttl_s if request.ttl is None else request.ttl
+    renewed = row._replace(ttl_s=ttl_s, expires_ms=_end(now, ttl_s))
+    office.put_row(renewed)
+    office.then(_Renewal(office, renewed, done))
+
+
+def delete(office: PostOffice, mailbox: Mailbox, msg_id: int, now: int, done: Done) -> None:
+    """Delete one message of a mailbox; `now` in Unix ms."""
+    place = mailbox.where(msg_id, now)
+    if place is None:
+        done({"deleted": False})
+        return
+    office.kill(*place)
+    office.then(_Deletion(office, mailbox, msg_id, place, done))
+
+
+def remove(office: PostOffice, mailbox: Mailbox, done: Done) -> None:
+    """End a mailbox at once."""
+    office.drop_row(mailbox)
+    office.then(_Removal(office, mailbox, done))
+
+
+def _end(now: int, ttl_s: int) -> int:
+    return now + ttl_s * 1_000 if ttl_s else 0
+
+
+def _row_of(mailbox: Mailbox) -> MailboxRow:
+    return MailboxRow(
+        mailbox.number,
+        mailbox.name,
+        mailbox.public,
+        mailbox.desc,
+        mailbox.ttl_s,
+        mailbox.created_ms,
+        mailbox.expires_ms,
+    )
+
+
+def _created(row: MailboxRow, *, is_new: bool) -> Reply:
+    mail_id = row.mail_id.decode()
+    return {
+        "mail_id": mail_id,
+        "mail_address": mail_id,
+        "is_new": is_new,
+        "public": row.public,
+        "ttl": row.ttl_s,
+        "created_at": row.created_ms // 1_000,
+        "expires_at": row.expires_ms // 1_000 if row.expires_ms else None,
+    }
+
+
+class _Answer:
+    """Nothing but an answer that waits for what came before it."""
+
+    def __init__(self, reply: Reply, done: Done) -> None:
+        self._reply = reply
+        self._done = done
+
+    def apply(self, now: int) -> None:
+        """The state that the answer speaks of is durable."""
+        self._done(self._reply)
+
+    def fail(self, error: ProtocolError) -> None:
+        """It is not."""
+        self._done(error)
+
+
+class _Creation:
+    def __init__(self, office: PostOffice, row: MailboxRow, done: Done) -> None:
+        self._office = office
+        self._row = row
+        self._done = done
+
+    def apply(self, now: int) -> None:
+        """The mailbox is durable: everybody may see it."""
+        self._office.register(Mailbox(self._row))
+        self._done(_created(self._row, is_new=True))
+
+    def fail(self, error: ProtocolError) -> None:
+        """There is no mailbox."""
+        self._done(error)
+
+
+class _Renewal:
+    def __init__(self, office: PostOffice, row: MailboxRow, done: Done) -> None:
+        self._office = office
+        self._row = row
+        self._done = done
+
+    def apply(self, now: int) -> None:
+        """The new end is durable."""
+        mailbox = self._office.mailboxes.get(self._row.mail_id)
+        if mailbox is None or mailbox.number != self._row.number:
+            self._done(ProtocolError(404, NO_MAILBOX))
+            return
+        self._office.renewed(mailbox, self._row.ttl_s, self._row.expires_ms)
+        self._done(_created(self._row, is_new=False))
+
+    def fail(self, error: ProtocolError) -> None:
+        """The old end stands."""
+        self._done(error)
+
+
+class _Deletion:
+    def __init__(
+        self, office: PostOffice, mailbox: Mailbox, msg_id: int, place: tuple[int, int], done: Done
+    ) -> None:
+        self._office = office
+        self._mailbox = mailbox
+        self._msg_id = msg_id
+        self._place = place
+        self._done = done
+
+    def apply(self, now: int) -> None:
+        """The removal is durable; of two that asked at once the first was it."""
+        self._done({"deleted": self._office.remove_message(self._mailbox, self._msg_id)})
+
+    def fail(self, error: ProtocolError) -> None:
+        """The message stays."""
+        self._office.blocks.unmark_dead(*self._place)
+        self._done(error)
+
+
+class _Removal:
+    def __init__(self, office: PostOffice, mailbox: Mailbox, done: Done) -> None:
+        self._office = office
+        self._mailbox = mailbox
+        self._done = done
+
+    def apply(self, now: int) -> None:
+        """The end is durable."""
+        first = not self._mailbox.gone
+        self._office.end(self._mailbox, "removed")
+        self._done({"deleted": first})
+
+    def fail(self, error: ProtocolError) -> None:
+        """The mailbox stays."""
+        self._done(error)

@@ -1,0 +1,39 @@
+# When things end: mailboxes and messages, by their time. See timers.pyx.
+
+from cpython.object cimport PyObject
+from libc.stdint cimport uint32_t, uint64_t
+
+cdef enum:
+    WHEELS = 5
+    SLOTS = 256
+
+cdef struct Timer:
+    uint64_t due               # Unix ms
+    uint64_t msg_id            # 0: the owner itself
+    PyObject* owner            # a reference is held
+
+cdef struct Slot:
+    Timer* timers
+    uint32_t count
+    uint32_t capacity
+
+ctypedef bint (*is_stale_t)(object owner, uint64_t msg_id, uint64_t now) noexcept
+
+
+cdef class Timers:
+    cdef Slot _slots[WHEELS][SLOTS]
+    cdef Slot _due
+    cdef Slot _dealing         # a coarse slot on its way to finer ones
+    cdef int _wheel            # the wheel whose slot of this tick was opened last; 0: all were
+    cdef uint64_t _tick
+    cdef readonly uint64_t count
+    cdef uint64_t stale
+    cdef uint32_t _sweep_at
+
+    cdef int add(self, uint64_t due, object owner, uint64_t msg_id) except -1
+    cdef bint pop(self, uint64_t now, Timer* timer) except -1
+    cdef int sweep(self, is_stale_t is_stale, uint64_t now, uint32_t budget) except -1
+    cdef int _open_slot(self) except -1
+    cdef int _deal_one(self) except -1
+    cdef int _place(self, Timer* timer) except -1
+    cdef void _drop(self, Slot* slot) noexcept

@@ -1,0 +1,183 @@
+"""A hierarchical timing wheel: when mailboxes and messages end.
+
+Five wheels of 256 slots, the finest with slots of 4 ms, the coarsest reaching beyond a century. Adding and firing cost the same
+with ten timers and ten million. A timer is not removed when its cause is: whoever gets a due timer looks whether it still means
+something, and `sweep` clears those out that do not before they are the greater part.
+"""
+
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdlib cimport free, realloc
+from libc.string cimport memset
+
+cdef enum:
+    TICK_SHIFT = 2             # a tick is 4 ms
+    SLOT_BITS = 8
+    # Slots of the finest wheel gone through for each timer asked for, so that a long sleep is caught up with in slices.
+    STEPS_PER_POP = 4096
+
+
+cdef int _push(Slot* slot, Timer* timer) except -1:
+    cdef uint32_t capacity
+    cdef Timer* timers
+    if slot.count == slot.capacity:
+        capacity = slot.capacity + slot.capacity // 2 + 1
+        timers = <Timer*>realloc(slot.timers, capacity * sizeof(Timer))
+        if timers == NULL:
+            raise MemoryError()
+        slot.timers = timers
+        slot.capacity = capacity
+    slot.timers[slot.count] = timer[0]
+    slot.count += 1
+    return 0
+
+
+cdef inline uint64_t _tick_of(uint64_t due) noexcept nogil:
+    """The first tick at which a time (Unix ms) has come."""
+    return (due + (1 << TICK_SHIFT) - 1) >> TICK_SHIFT
+
+
+cdef void _release(Slot* slot) noexcept:
+    free(slot.timers)
+    memset(slot, 0, sizeof(Slot))
+
+
+cdef class Timers:
+    """All timers of a broker.
+
+    Arguments:
+        now: Unix ms; the wheel's time only moves forward from here.
+    """
+
+    def __cinit__(self, uint64_t now=0):
+        memset(self._slots, 0, sizeof(self._slots))
+        memset(&self._due, 0, sizeof(Slot))
+        memset(&self._dealing, 0, sizeof(Slot))
+        self._tick = now >> TICK_SHIFT
+
+    def __dealloc__(self):
+        cdef int wheel, at
+        for wheel in range(WHEELS):
+            for at in range(SLOTS):
+                self._drop(&self._slots[wheel][at])
+        self._drop(&self._due)
+        self._drop(&self._dealing)
+
+    cdef void _drop(self, Slot* slot) noexcept:
+        cdef uint32_t at
+        for at in range(slot.count):
+            Py_DECREF(<object>slot.timers[at].owner)
+        _release(slot)
+
+    cdef int add(self, uint64_t due, object owner, uint64_t msg_id) except -1:
+        """Let (`owner`, `msg_id`) be due at `due` (Unix ms); it is never handed out before."""
+        cdef Timer timer
+        timer.due = due
+        timer.msg_id = msg_id
+        timer.owner = <PyObject*>owner
+        self._place(&timer)
+        Py_INCREF(owner)
+        self.count += 1
+        return 0
+
+    cdef int _place(self, Timer* timer) except -1:
+        # Rounded up, so that a timer is never early; what lies behind the wheel's own time is due with its next step.
+        cdef uint64_t tick = max(_tick_of(timer.due), self._tick + 1)
+        cdef uint64_t distance = tick ^ self._tick
+        cdef int wheel = 0
+        while wheel < WHEELS - 1 and distance >> (SLOT_BITS * (wheel + 1)):
+            wheel += 1
+        return _push(&self._slots[wheel][(tick >> (SLOT_BITS * wheel)) & (SLOTS - 1)], timer)
+
+    cdef bint pop(self, uint64_t now, Timer* timer) except -1:
+        """Take out one timer that is due at `now` (Unix ms). The reference in `timer.owner` is the caller's to give up.
+
+        False when none is due, or when time stood still so long that catching up takes another call: `is_behind` then.
+        """
+        cdef uint32_t steps = STEPS_PER_POP
+        cdef uint64_t tick = now >> TICK_SHIFT
+        if self.count == 0 and tick > self._tick:
+            self._tick = tick
+            self._wheel = 0
+        while self._due.count == 0 and steps:
+            steps -= 1
+            if self._dealing.count:
+                self._deal_one()
+            elif self._wheel > 0:
+                self._open_slot()
+            elif self._tick < tick:
+                self._tick += 1
+                self._wheel = WHEELS
+            else:
+                break
+        if self._due.count == 0:
+            return False
+        self._due.count -= 1
+        timer[0] = self._due.timers[self._due.count]
+        if self._due.count == 0:
+            _release(&self._due)
+        self.count -= 1
+        return True
+
+    def is_behind(self, uint64_t now):
+        """Whether `pop` has more to look through at `now` (Unix ms)."""
+        return self._due.count > 0 or (self.count > 0 and (self._wheel > 0 or self._tick < now >> TICK_SHIFT))
+
+    cdef int _open_slot(self) except -1:
+        """Go on with the tick that was entered: from the coarsest wheel down, a slot that begins here is dealt out to finer ones."""
+        cdef int wheel
+        cdef uint32_t at
+        cdef Slot* source
+        self._wheel -= 1
+        wheel = self._wheel
+        if self._tick & ((<uint64_t>1 << (SLOT_BITS * wheel)) - 1):
+            return 0
+        source = &self._slots[wheel][(self._tick >> (SLOT_BITS * wheel)) & (SLOTS - 1)]
+        if source.count == 0:
+            return 0
+        _release(&self._dealing)
+        self._dealing = source[0]
+        memset(source, 0, sizeof(Slot))
+        if wheel == 0:  # everything in it is due now
+            _release(&self._due)
+            self._due = self._dealing
+            memset(&self._dealing, 0, sizeof(Slot))
+        return 0
+
+    cdef int _deal_one(self) except -1:
+        cdef Timer timer
+        self._dealing.count -= 1
+        timer = self._dealing.timers[self._dealing.count]
+        if self._dealing.count == 0:
+            _release(&self._dealing)
+        # Due with this very tick: into the finest slot, which is opened after the coarser ones.
+        if _tick_of(timer.due) <= self._tick:
+            return _push(&self._slots[0][self._tick & (SLOTS - 1)], &timer)
+        return self._place(&timer)
+
+    cdef int sweep(self, is_stale_t is_stale, uint64_t now, uint32_t budget) except -1:
+        """Clear out stale timers, once they are the greater part, about `budget` timers at a time."""
+        cdef Slot* slot
+        cdef uint32_t at, kept, looked = 0
+        while looked < budget and self.stale * 2 > self.count + 64:
+            slot = &self._slots[self._sweep_at // SLOTS][self._sweep_at % SLOTS]
+            kept = 0
+            for at in range(slot.count):
+                if is_stale(<object>slot.timers[at].owner, slot.timers[at].msg_id, now):
+                    Py_DECREF(<object>slot.timers[at].owner)
+                    self.count -= 1
+                    if self.stale:
+                        self.stale -= 1
+                else:
+                    slot.timers[kept] = slot.timers[at]
+                    kept += 1
+            looked += slot.count + 1
+            slot.count = kept
+            if kept == 0:
+                _release(slot)
+            self._sweep_at += 1
+            if self._sweep_at == WHEELS * SLOTS:
+                self._sweep_at = 0
+                # What a whole round did not find was already handed out.
+                self.stale = min(self.stale, self.count // 2)
+                return 0
+        return 0

@@ -1,0 +1,259 @@
+"""What is said on the wire: subjects, header names, limits, and the shapes of requests and replies.
+
+The one definition of all of it, used by the broker, the SDK and the command line alike; `docs/protocol.md` is the same in prose.
+Everything here is a value or a pure function.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+
+class Priority(StrEnum):
+    """The five priority words, first to last. `high`, `normal` and `low` are the ones to teach (docs/protocol.md §2)."""
+
+    CRITICAL = "critical"
+    URGENT = "urgent"
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+PRIORITIES: Final = tuple(Priority)
+
+# Subjects (§3). A trailing dot: what follows is a mail_id.
+ROOT: Final = "$mq9."
+CREATE: Final = "$mq9.AI.MAILBOX.CREATE"
+MESSAGES: Final = "$mq9.AI.MAILBOX.MSG."
+FETCH: Final = "$mq9.AI.MAILBOX.LIST."
+DELETE: Final = "$mq9.AI.MAILBOX.DELETE."
+REMOVE: Final = "$mq9.AI.MAILBOX.REMOVE."
+EVENTS: Final = "$mq9.AI.MAILBOX.EVENTS."
+PUBLIC_LIST: Final = "$mq9.AI.PUBLIC.LIST"
+
+# Headers of a message: set by the sender …
+HEADER_PRIORITY: Final = "mq9-priority"
+HEADER_TTL: Final = "mq9-ttl"
+HEADER_DELAY: Final = "mq9-delay"
+HEADER_KEY: Final = "mq9-key"
+HEADER_TAGS: Final = "mq9-tags"
+HEADER_DEDUP: Final = "Nats-Msg-Id"
+HEADER_REPLY_TO: Final = "mq9-reply-to"
+HEADER_CORRELATION_ID: Final = "mq9-correlation-id"
+HEADER_CONTENT_TYPE: Final = "content-type"
+# … and added by the broker when it delivers.
+HEADER_MSG_ID: Final = "mq9-msg-id"
+HEADER_TIME: Final = "mq9-time"
+HEADER_PENDING: Final = "mq9-pending"
+# A refusal carries these beside its JSON, as NATS services do.
+HEADER_ERROR: Final = "Nats-Service-Error"
+HEADER_ERROR_CODE: Final = "Nats-Service-Error-Code"
+
+TTL_DEFAULT_S: Final = 86_400
+TTL_MAX_S: Final = 100 * 365 * 86_400
+MAIL_ID_BYTES_MAX: Final = 128
+DESC_BYTES_MAX: Final = 1_024
+REQUEST_BYTES_MAX: Final = 65_536
+FETCH_LIMIT_DEFAULT: Final = 100
+FETCH_LIMIT_MAX: Final = 1_000
+TAGS_MAX: Final = 64
+MSG_ID_MAX: Final = 2**64 - 1
+
+PRIVATE_PREFIX: Final = "m-"
+DROP_PREFIX: Final = "d-"
+
+_MAIL_ID = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*", re.ASCII)
+
+
+class ProtocolError(Exception):
+    """A request that is refused.
+
+    Arguments:
+        code: one of the codes of docs/protocol.md §3 (400, 403, 404, 409, 413, 429, 503, 507).
+        sentence: what was wrong, for the person who sent it; says nothing that they did not already know.
+    """
+
+    def __init__(self, code: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.sentence = sentence
+
+    def reply(self) -> bytes:
+        """The JSON body of the refusal."""
+        return json.dumps({"error": self.sentence, "code": self.code}, ensure_ascii=False).encode()
+
+
+def bad_mail_id(mail_id: str) -> str | None:
+    """What is wrong with `mail_id` by the grammar of docs/protocol.md §2, as a sentence, or None when nothing is."""
+    if not 1 <= len(mail_id) <= MAIL_ID_BYTES_MAX:
+        return f"mail_id must have 1 to {MAIL_ID_BYTES_MAX} characters"
+    if _MAIL_ID.fullmatch(mail_id) is None:
+        return "mail_id must be tokens of A-Z a-z 0-9 _ - separated by single dots"
+    if mail_id.rpartition(".")[2] in PRIORITIES:
+        return "the last token of a mail_id must not be a priority word"
+    return None
+
+
+def bad_name(name: str) -> str | None:
+    """What is wrong with `name` for a public or named mailbox (docs/protocol.md §2), or None when nothing is."""
+    if name.startswith((PRIVATE_PREFIX, DROP_PREFIX)):
+        return f"name must not begin with {PRIVATE_PREFIX} or {DROP_PREFIX}: those are the broker's own"
+    problem = bad_mail_id(name)
+    return None if problem is None else problem.replace("mail_id", "name")
+
+
+class _Body:
+    """A request's JSON object, read key by key; each reader raises a 400 that names the key it did not like."""
+
+    def __init__(self, body: bytes) -> None:
+        if len(body) > REQUEST_BYTES_MAX:
+            raise ProtocolError(413, f"a request must have at most {REQUEST_BYTES_MAX} bytes")
+        try:
+            value = json.loads(body) if body.strip() else {}
+        except (ValueError, RecursionError):
+            raise ProtocolError(400, "the request is not valid JSON") from None
+        if not isinstance(value, dict):
+            raise ProtocolError(400, "the request must be a JSON object")
+        self.value: dict[str, Any] = value
+
+    def flag(self, key: str, default: bool = False) -> bool:
+        value = self.value.get(key)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise ProtocolError(400, f"{key} must be true or false")
+        return value
+
+    def text(self, key: str, bytes_max: int) -> str | None:
+        value = self.value.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            raise ProtocolError(400, f"{key} must be a string")
+        try:
+            size = len(value.encode())
+        except UnicodeEncodeError:
+            raise ProtocolError(400, f"{key} must be valid Unicode") from None
+        if size > bytes_max:
+            raise ProtocolError(400, f"{key} must have at most {bytes_max} bytes")
+        return value
+
+    def whole(self, key: str, least: int, most: int) -> int | None:
+        value = self.value.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ProtocolError(400, f"{key} must be a whole number")
+        if not least <= value <= most:
+            raise ProtocolError(400, f"{key} must be from {least} to {most}")
+        return value
+
+    def limit(self) -> int:
+        """How many items to answer; more than the most is asked for is no error, since `next` leads on."""
+        value = self.whole("limit", 1, MSG_ID_MAX)
+        return FETCH_LIMIT_DEFAULT if value is None else min(value, FETCH_LIMIT_MAX)
+
+    def number(self, key: str) -> float | None:
+        value = self.value.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) < 1e15:
+            raise ProtocolError(400, f"{key} must be a number of seconds")
+        return float(value)
+
+    def texts(self, key: str, bytes_max: int) -> tuple[str, ...]:
+        value = self.value.get(key)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise ProtocolError(400, f"{key} must be a list of strings")
+        if len(value) > TAGS_MAX or any(len(item) > bytes_max for item in value):
+            raise ProtocolError(400, f"{key} must have at most {TAGS_MAX} items of at most {bytes_max} characters")
+        return tuple(value)
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRequest:
+    """The body of create (docs/protocol.md §3). `ttl` in seconds: None for the server's default, 0 for never."""
+
+    ttl: int | None = None
+    public: bool = False
+    name: str | None = None
+    desc: str = ""
+    renew: bool = False
+
+    @classmethod
+    def parse(cls, body: bytes) -> CreateRequest:
+        """Raises ProtocolError 400 for a known key of the wrong type or value; unknown keys are ignored."""
+        read = _Body(body)
+        request = cls(
+            ttl=read.whole("ttl", 0, TTL_MAX_S),
+            public=read.flag("public"),
+            name=read.text("name", REQUEST_BYTES_MAX),
+            desc=read.text("desc", DESC_BYTES_MAX) or "",
+            renew=read.flag("renew"),
+        )
+        if request.name is None:
+            if request.public:
+                raise ProtocolError(400, "public needs a name")
+            if request.renew:
+                raise ProtocolError(400, "renew needs the name of a mailbox")
+        elif not (request.renew and request.name.startswith(PRIVATE_PREFIX)) and (problem := bad_name(request.name)):
+            raise ProtocolError(400, problem)
+        return request
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRequest:
+    """The body of fetch (docs/protocol.md §3): at most `limit` messages with a msg_id above `after`, in msg_id order.
+
+    `since` is in Unix seconds; `payload` False leaves the payloads out.
+    """
+
+    limit: int = FETCH_LIMIT_DEFAULT
+    after: int = 0
+    priority: Priority | None = None
+    key: str | None = None
+    tags: tuple[str, ...] = ()
+    since: float | None = None
+    payload: bool = True
+
+    @classmethod
+    def parse(cls, body: bytes) -> FetchRequest:
+        """Raises ProtocolError 400 for a known key of the wrong type or value; unknown keys are ignored."""
+        read = _Body(body)
+        word = read.text("priority", REQUEST_BYTES_MAX)
+        if word is not None and word not in PRIORITIES:
+            raise ProtocolError(400, f"priority must be one of {', '.join(PRIORITIES)}")
+        return cls(
+            limit=read.limit(),
+            after=read.whole("after", 0, MSG_ID_MAX) or 0,
+            priority=None if word is None else Priority(word),
+            key=read.text("key", REQUEST_BYTES_MAX),
+            tags=read.texts("tags", REQUEST_BYTES_MAX),
+            since=read.number("since"),
+            payload=read.flag("payload", default=True),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ListRequest:
+    """The body of list (docs/protocol.md §3): public mailboxes by name, those above `after` that begin with `prefix`."""
+
+    limit: int = FETCH_LIMIT_DEFAULT
+    after: str = ""
+    prefix: str = ""
+
+    @classmethod
+    def parse(cls, body: bytes) -> ListRequest:
+        """Raises ProtocolError 400 for a known key of the wrong type or value; unknown keys are ignored."""
+        read = _Body(body)
+        return cls(
+            limit=read.limit(),
+            after=read.text("after", REQUEST_BYTES_MAX) or "",
+            prefix=read.text("prefix", REQUEST_BYTES_MAX) or "",
+        )

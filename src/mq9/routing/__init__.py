@@ -1,0 +1,1 @@
+"""Core NATS subjects: what is a valid one, which subscriptions match one, and who gets a message. No I/O."""

@@ -1,0 +1,168 @@
+"""The operations of docs/protocol.md §3 other than send and receive: what a request's subject names, is done here.
+
+A request is answered to the connection that asked; one without a reply subject is carried out all the same, and refused with the
+-ERR of a publish when it cannot be.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from mq9 import protocol
+from mq9.mailboxes import operations
+from mq9.mailboxes.mailbox import Mailbox
+from mq9.mailboxes.office import PostOffice
+from mq9.protocol import CreateRequest, ListRequest, ProtocolError, bad_mail_id
+from mq9.server.config import Config
+from mq9.server.feeds import EventFeed, PublicFeed, PublicFeeds, describe
+from mq9.server.fetching import Fetcher
+from mq9.server.mail import MailSession
+
+_CREATE = protocol.CREATE.encode()
+_PUBLIC_LIST = protocol.PUBLIC_LIST.encode()
+_FETCH = protocol.FETCH.encode()
+_DELETE = protocol.DELETE.encode()
+_REMOVE = protocol.REMOVE.encode()
+_EVENTS = protocol.EVENTS.encode()
+_PRIVATE_ID_BYTES = 17
+
+
+def new_private_id() -> str:
+    """A mail_id that nobody can guess: 130 random bits of the operating system (docs/protocol.md §2)."""
+    return "m-" + base64.b32encode(secrets.token_bytes(_PRIVATE_ID_BYTES)).decode().lower()[:26]
+
+
+def dump(value: dict[str, Any]) -> bytes:
+    """A reply as JSON."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+
+
+class Api:
+    """Requests and subscriptions below `$mq9.` that sessions hand over.
+
+    Arguments:
+        office: the post office.
+        config: the broker's limits.
+        fetcher: reads messages for fetch.
+        now: gives Unix ms.
+    """
+
+    def __init__(self, office: PostOffice, config: Config, fetcher: Fetcher, now: Callable[[], int]) -> None:
+        self._office = office
+        self._config = config
+        self._fetcher = fetcher
+        self._now = now
+        self.public_feeds = PublicFeeds(office, now)
+        self._by_prefix = {
+            _FETCH: self._fetch,
+            _DELETE: self._delete,
+            _REMOVE: self._remove,
+        }
+
+    def request(self, session: MailSession, subject: bytes, reply: bytes | None, body: bytes) -> None:
+        """Carry out the request that was published to `subject`."""
+        try:
+            if subject == _CREATE:
+                self._create(session, reply, body)
+            elif subject == _PUBLIC_LIST:
+                self._list(session, reply, body)
+            else:
+                for prefix, operation in self._by_prefix.items():
+                    if subject.startswith(prefix):
+                        operation(session, subject[len(prefix) :], reply, body)
+                        return
+                raise ProtocolError(404, "no such operation")
+        except ProtocolError as error:
+            session.refuse(subject, reply, error)
+
+    def subscribe(self, session: MailSession, subject: bytes, queue: bytes | None, sid: bytes) -> bool:
+        """Begin a subscription below `$mq9.` that is not to messages; False when it is refused."""
+        if queue is not None:
+            return False
+        if subject == _PUBLIC_LIST:
+            PublicFeed(self.public_feeds, session, subject, sid)
+            return True
+        if subject.startswith(_EVENTS):
+            mailbox = self._office.get(subject[len(_EVENTS) :], self._now())
+            if mailbox is not None:
+                EventFeed(mailbox, session, subject, sid)
+            return mailbox is not None
+        # A wildcard that does not reach down to a mail_id sees nothing, which is no reason to refuse it.
+        if subject.rpartition(b".")[2] in (b"*", b">") and not subject.startswith((_FETCH, _DELETE, _REMOVE)):
+            session.add_interest(subject, queue, sid)
+            return True
+        return False
+
+    def _create(self, session: MailSession, reply: bytes | None, body: bytes) -> None:
+        request = CreateRequest.parse(body)
+        operations.create(
+            self._office,
+            request,
+            new_private_id(),
+            self._config.default_ttl,
+            self._now(),
+            self._answer(session, protocol.CREATE.encode(), reply),
+        )
+
+    def _list(self, session: MailSession, reply: bytes | None, body: bytes) -> None:
+        request = ListRequest.parse(body)
+        now = self._now()
+        found: list[Mailbox] = []
+        start = max(request.after, request.prefix)
+        more = False
+        for name in self._office.public.irange(start):
+            if not name.startswith(request.prefix):
+                break
+            mailbox = self._office.public[name]
+            if name == request.after or mailbox.is_expired(now):
+                continue
+            if len(found) == request.limit:
+                more = True
+                break
+            found.append(mailbox)
+        session.respond(
+            reply,
+            dump({
+                "mailboxes": [describe(mailbox) for mailbox in found],
+                "next": found[-1].name.decode() if more else None,
+            }),
+        )
+
+    def _fetch(self, session: MailSession, rest: bytes, reply: bytes | None, body: bytes) -> None:
+        mailbox = self._mailbox(rest)
+        self._fetcher.fetch(session, mailbox, protocol.FetchRequest.parse(body), reply)
+
+    def _delete(self, session: MailSession, rest: bytes, reply: bytes | None, _body: bytes) -> None:
+        mail_id, _, number = rest.rpartition(b".")
+        mailbox = self._mailbox(mail_id)
+        if not number.isdigit() or int(number) > protocol.MSG_ID_MAX:
+            raise ProtocolError(400, "the last token must be the msg_id of a message")
+        operations.delete(
+            self._office, mailbox, int(number), self._now(), self._answer(session, protocol.DELETE.encode() + rest, reply)
+        )
+
+    def _remove(self, session: MailSession, rest: bytes, reply: bytes | None, _body: bytes) -> None:
+        operations.remove(
+            self._office, self._mailbox(rest), self._answer(session, protocol.REMOVE.encode() + rest, reply)
+        )
+
+    def _mailbox(self, mail_id: bytes) -> Mailbox:
+        """The mailbox that a request names. Raises ProtocolError 404, or 400 when there can be none of that name."""
+        mailbox = self._office.get(mail_id, self._now())
+        if mailbox is None:
+            problem = bad_mail_id(mail_id.decode("utf-8", "surrogateescape"))
+            raise ProtocolError(404, operations.NO_MAILBOX) if problem is None else ProtocolError(400, problem)
+        return mailbox
+
+    def _answer(self, session: MailSession, subject: bytes, reply: bytes | None) -> operations.Done:
+        def done(result: operations.Reply | ProtocolError) -> None:
+            if isinstance(result, ProtocolError):
+                session.refuse(subject, reply, result)
+            else:
+                session.respond(reply, dump(result))
+
+        return done

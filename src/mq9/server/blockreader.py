@@ -1,0 +1,90 @@
+"""Reads blocks that are not in memory: for receivers that are behind, and for fetch."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from mq9.mailboxes.blocks import Block
+from mq9.mailboxes.delivery import Delivery
+from mq9.mailboxes.format import DamagedError, check_block
+from mq9.store.contract import BlockMissingError, Store, StoreError
+
+log = logging.getLogger("mq9")
+
+READS_MAX = 4
+RETRY_S = 1.0
+
+
+class BlockReader:
+    """Brings blocks from the store into memory.
+
+    Arguments:
+        store: where they are.
+        delivery: whose receivers want them.
+        schedule_run: called when receivers may go on.
+    """
+
+    def __init__(self, store: Store, delivery: Delivery, schedule_run: Callable[[], None]) -> None:
+        self._store = store
+        self._delivery = delivery
+        self._schedule_run = schedule_run
+        self._room = asyncio.Semaphore(READS_MAX)
+        self._reading: dict[int, asyncio.Task[bytes | None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def want(self) -> None:
+        """Begin to read what the receivers want."""
+        for number in self._delivery.take_wanted():
+            task = asyncio.get_running_loop().create_task(self._bring(number))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def read(self, number: int) -> Block | bytes | None:
+        """The bytes of a block, from memory or the store; None when it is gone or damaged. Raises StoreError."""
+        block = self._delivery.cache.find(number)
+        if block is not None:
+            return block
+        task = self._reading.get(number)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._read(number))
+            self._reading[number] = task
+            task.add_done_callback(lambda _: self._reading.pop(number, None))
+        return await asyncio.shield(task)
+
+    async def stop(self) -> None:
+        """End all reading."""
+        tasks = [*self._tasks, *self._reading.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _read(self, number: int) -> bytes | None:
+        async with self._room:
+            try:
+                data = await self._store.read_block(number)
+                check_block(data, number)
+            except BlockMissingError:
+                return None
+            except DamagedError as error:
+                log.error("block %d %s: its messages are lost", number, error)  # noqa: TRY400 - the sentence says it all
+                return None
+            return data
+
+    async def _bring(self, number: int) -> None:
+        """Read a block for the receivers that wait for it."""
+        try:
+            data = await self.read(number)
+        except StoreError as error:
+            log.error("cannot read block %d: %s", number, error)  # noqa: TRY400
+            await asyncio.sleep(RETRY_S)
+            self._delivery.look_again(number)
+        else:
+            if data is None:
+                self._delivery.damaged(number)
+            elif isinstance(data, bytes):
+                self._delivery.loaded(number, data)
+            else:
+                self._delivery.look_again(number)
+        self._schedule_run()

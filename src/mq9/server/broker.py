@@ -1,0 +1,236 @@
+"""A broker: the store, the mailboxes, the sessions and the listeners put together, started and stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import platform
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mq9.mailboxes.format import MARKS_KEY, DamagedError
+from mq9.mailboxes.mailbox import Mailbox
+from mq9.mailboxes.office import PostOffice
+from mq9.server.api import Api
+from mq9.server.blockreader import BlockReader
+from mq9.server.committer import Committer
+from mq9.server.config import Config, ConfigError
+from mq9.server.fetching import Fetcher
+from mq9.server.http import HttpServer
+from mq9.server.mail import MailHub, MailSession
+from mq9.server.metrics import Metrics
+from mq9.store.contract import Store, Table
+from mq9.store.lmdb_engine import LmdbStore
+from mq9.store.memory_engine import MemoryStore
+from mq9.version import VERSION
+
+log = logging.getLogger("mq9")
+
+# What INFO says of the version: clients compare it to learn which parts of the NATS protocol a server speaks (headers, no responders
+# with the subject), so it is the nats-server release whose core protocol this broker follows.
+NATS_VERSION = "2.12.0"
+ALIVE_CHECK_S = 1.0
+TICK_S = 0.1
+# Timers fired in one slice.
+TICK_BUDGET = 4_096
+STOP_TIMEOUT_S = 5.0
+
+
+def system_clock() -> int:
+    """Now, in Unix ms."""
+    return time.time_ns() // 1_000_000
+
+
+class Protocol(MailSession, asyncio.BufferedProtocol):
+    """A session as the event loop knows it."""
+
+    __slots__ = ()
+
+
+class Server:
+    """One broker on the running event loop.
+
+    Arguments:
+        config: see `Config`.
+        clock: gives Unix ms; for tests, which set the time instead of waiting for it.
+        store: the engine; by default the one that `config` asks for.
+    """
+
+    def __init__(self, config: Config, clock: Callable[[], int] | None = None, store: Store | None = None) -> None:
+        self.config = config
+        self.port = config.port
+        self._clock = clock
+        self.now = clock or system_clock
+        self.store = store or (MemoryStore() if config.memory else LmdbStore(config.data_dir, config.max_store))
+        self.http: HttpServer | None = None
+        self._server: asyncio.Server | None = None
+        self._timers: dict[str, asyncio.Handle] = {}
+
+    async def start(self) -> None:
+        """Open the store, take over what it holds, and listen.
+
+        Raises ConfigError when it cannot listen, StoreError when the data cannot be opened; nothing is left open then.
+        """
+        self._loop = asyncio.get_running_loop()
+        listener = self._bind()
+        try:
+            await self.store.open()
+            self._assemble(listener.getsockname()[1])
+            await self._load()
+            if self.config.http_port is not None:
+                self.http = HttpServer(self.config.host, self.config.http_port, self.metrics)
+        except BaseException:
+            listener.close()
+            await self.store.close()
+            raise
+        self._server = await self._loop.create_server(lambda: Protocol(self.hub), sock=listener, backlog=1024)
+        self._check_alive()
+        self._tick()
+
+    async def stop(self) -> None:
+        """Stop listening, make everything that was asked for durable, tell who asked, and end every connection."""
+        if self._server is None:
+            return
+        self._server.close()
+        for timer in self._timers.values():
+            timer.cancel()
+        await self.fetcher.stop()
+        await self.committer.drain()
+        self.hub.flush()
+        for session in list(self.hub.sessions.values()):
+            session.close("server shutdown")
+        await self._wait_for_sessions()
+        await self.block_reader.stop()
+        await self.store.close()
+        if self.http is not None:
+            self.http.stop()
+        await self._server.wait_closed()
+        self._server = None
+
+    @property
+    def url(self) -> str:
+        """Where a client connects to."""
+        return f"nats://{_address(self.config.host, self.port)}"
+
+    @property
+    def announcement(self) -> str:
+        """The line that says what listens where."""
+        where = "keeps nothing (memory)" if self.config.memory else f"data in {Path(self.config.data_dir).resolve()}"
+        http = "" if self.http is None else f", http://{_address(self.config.host, self.http.port)}"
+        return f"mq9 {VERSION} listens on {self.url}{http}, {where}"
+
+    def tick(self) -> bool:
+        """Let the time that has come bring about what it does; returns whether more is left for another slice."""
+        return self.office.tick(self.now(), TICK_BUDGET)
+
+    # putting it together
+
+    def _assemble(self, port: int) -> None:
+        self.port = port
+        self.metrics = Metrics(self)
+        self.office = PostOffice(self.now(), self._has_work, self._public_event)
+        self.committer = Committer(self.office, self.store, self.now, self._settled)
+        self.block_reader = BlockReader(self.store, self.office.delivery, self._schedule_run)
+        self.fetcher = Fetcher(self.block_reader, self.config.max_payload, self.now)
+        self.api = Api(self.office, self.config, self.fetcher, self.now)
+        self.hub = MailHub(
+            self._loop, self.config, self._info(), self.office, self.api, self._clock, self.block_reader.want
+        )
+
+    async def _load(self) -> None:
+        """Take over everything that is stored."""
+        office, now = self.office, self.now()
+        async for rows in self.store.scan_rows(Table.META):
+            for key, value in rows:
+                if key == MARKS_KEY:
+                    office.load_marks(value)
+        async for rows in self.store.scan_rows(Table.MAILBOXES):
+            for key, value in rows:
+                office.load_mailbox(key, value, now)
+        async for rows in self.store.scan_rows(Table.DEAD):
+            for key, value in rows:
+                office.blocks.load_dead(int.from_bytes(key), value)
+        async for blocks in self.store.scan_blocks():
+            for number, data in blocks:
+                try:
+                    office.load_block(number, data, now)
+                except DamagedError as error:
+                    log.error("block %d %s: its messages are lost", number, error)  # noqa: TRY400
+                    self.metrics.damaged_blocks += 1
+        office.finish_loading()
+
+    def _has_work(self) -> None:
+        self.committer.wake()
+
+    def _public_event(self, event: str, mailbox: Mailbox) -> None:
+        self.api.public_feeds.tell(event, mailbox)
+
+    def _schedule_run(self) -> None:
+        self.hub.run()
+
+    def _settled(self, seconds: float) -> None:
+        self.metrics.commit_seconds.observe(seconds)
+        self.hub.relieve()
+        self.hub.run()
+
+    def _bind(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self.config.host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((self.config.host, self.config.port))
+        except OSError as error:
+            listener.close()
+            raise ConfigError(
+                f"cannot listen on {self.config.host}:{self.config.port}: {error.strerror or error}"
+            ) from None
+        return listener
+
+    def _info(self) -> dict[str, Any]:
+        server_id = "N" + secrets.token_hex(28).upper()[:55]
+        return {
+            "server_id": server_id,
+            "server_name": self.config.server_name or server_id,
+            "version": NATS_VERSION,
+            "mq9_version": VERSION,
+            "proto": 1,
+            "go": f"python{platform.python_version()}",
+            "host": self.config.host,
+            "port": self.port,
+            "headers": True,
+            "max_payload": self.config.max_payload,
+            "auth_required": False,
+            "tls_required": False,
+            "tls_available": False,
+        }
+
+    # time
+
+    def _check_alive(self) -> None:
+        now = self._loop.time()
+        for session in list(self.hub.sessions.values()):
+            session.check_alive(now, self.config.ping_interval, self.config.ping_max)
+        self._timers["alive"] = self._loop.call_later(ALIVE_CHECK_S, self._check_alive)
+
+    def _tick(self) -> None:
+        if self.tick():
+            self._timers["tick"] = self._loop.call_soon(self._tick)
+        else:
+            self._timers["tick"] = self._loop.call_later(TICK_S, self._tick)
+
+    async def _wait_for_sessions(self) -> None:
+        """Give clients a while to take what was written for them; who does not is cut off."""
+        deadline = self._loop.time() + STOP_TIMEOUT_S
+        while self.hub.sessions and self._loop.time() < deadline:
+            await asyncio.sleep(0.01)
+        for session in list(self.hub.sessions.values()):
+            session.transport.abort()
+        await asyncio.sleep(0)
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,116 @@
+"""The committer: one commit for everything that arrived while the one before was on its way to the disk.
+
+At the end of the turn in which something was asked for, the open batch is sealed and given to the store; when its fsync has
+returned, the post office settles it and whoever waits is told. With nothing under way a single message is committed at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from mq9.mailboxes.batch import Batch
+from mq9.mailboxes.office import PostOffice
+from mq9.protocol import ProtocolError
+from mq9.store.contract import Commit, Store, StoreError, StoreFullError, Table
+
+log = logging.getLogger("mq9")
+
+PROBE_S = 0.5
+_PROBE_KEY = b"probe"
+
+
+class Committer:
+    """Moves batches from the post office to the store.
+
+    Arguments:
+        office, store: from where and to where.
+        now: gives Unix ms.
+        settled: called after every batch, with how long its commit took in seconds.
+    """
+
+    def __init__(
+        self, office: PostOffice, store: Store, now: Callable[[], int], settled: Callable[[float], None]
+    ) -> None:
+        self._office = office
+        self._store = store
+        self._now = now
+        self._settled = settled
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._probe: asyncio.Task[None] | None = None
+        self._scheduled = False
+        self.commits = 0
+
+    def wake(self) -> None:
+        """The open batch is no longer empty."""
+        if self._task is None and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._begin)
+
+    async def drain(self) -> None:
+        """Wait until nothing is left to commit."""
+        while self._task is not None or self._scheduled:
+            if self._task is None:
+                await asyncio.sleep(0)
+            else:
+                await asyncio.wait([self._task])
+        if self._probe is not None:
+            self._probe.cancel()
+            await asyncio.gather(self._probe, return_exceptions=True)
+
+    def _begin(self) -> None:
+        self._scheduled = False
+        self._task = self._loop.create_task(self._run())
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("the committer failed", exc_info=error)
+            raise error
+
+    async def _run(self) -> None:
+        while (batch := self._office.seal(self._now())) is not None:
+            started = self._loop.time()
+            try:
+                await self._store.commit(_commit_of(batch))
+            except StoreError as error:
+                self._fail(batch, error)
+                return
+            self.commits += 1
+            self._office.settle(batch, self._now())
+            self._settled(self._loop.time() - started)
+
+    def _fail(self, batch: Batch, error: StoreError) -> None:
+        """A batch could not be committed: nor can those behind it, which may build on it."""
+        log.error("cannot commit: %s", error)
+        if isinstance(error, StoreFullError):
+            refusal = ProtocolError(507, "the storage is full")
+        else:
+            refusal = ProtocolError(503, "the storage is unavailable")
+        failed: Batch | None = batch
+        while failed is not None:
+            self._office.fail(failed, refusal)
+            failed = self._office.seal_full(self._now())
+        if self._probe is None or self._probe.done():
+            self._probe = self._loop.create_task(self._recover())
+
+    async def _recover(self) -> None:
+        """Try now and then whether a commit succeeds again, and accept messages as soon as one does."""
+        while self._office.refusal is not None:
+            await asyncio.sleep(PROBE_S)
+            try:
+                await self._store.commit(Commit(rows=[(Table.META, _PROBE_KEY, b"")]))
+            except StoreError:
+                continue
+            self._office.accept()
+            self.wake()
+            log.warning("the storage works again")
+
+
+def _commit_of(batch: Batch) -> Commit:
+    return Commit(
+        blocks=[(block.number, memoryview(block)) for block in batch.blocks], dropped=batch.dropped, rows=batch.rows
+    )

@@ -1,0 +1,62 @@
+# One client's socket: bytes in, frames out, and what is waiting on either side. See connection.pyx.
+
+from cpython.object cimport PyObject
+from libc.stdint cimport uint64_t
+
+from mq9.native.memory cimport buffer_t
+from mq9.wire.frames cimport FrameHandler, Limits
+
+
+cdef class Shared:
+    # What all connections of a broker share: the read buffer, the limits, and who has something to write this turn.
+    cdef object loop
+    cdef bytearray _read_buffer
+    cdef object _read_view
+    cdef char* read_data
+    cdef Py_ssize_t read_size
+    cdef Limits limits
+    cdef readonly Py_ssize_t pending_max
+    cdef Py_ssize_t write_high
+    cdef Py_ssize_t stall_at
+    cdef list _dirty
+    cdef list _free_outputs
+    cdef bint _flush_scheduled
+    cdef public uint64_t bytes_in
+    cdef public uint64_t bytes_out
+    cdef public uint64_t slow_consumers
+
+    cdef int mark(self, Connection connection) except -1
+
+
+cdef class Connection(FrameHandler):
+    cdef object __weakref__
+    cdef readonly object transport
+    cdef Shared shared
+    # The unfinished frame at the end of what was read, and how large it will be (0: not known).
+    cdef buffer_t _rest
+    cdef Py_ssize_t _rest_wanted
+    cdef bint _reads_in_place
+    # What is to be written this turn: a bytes object being filled.
+    cdef PyObject* _output
+    cdef char* _output_data
+    cdef Py_ssize_t output_size
+    cdef Py_ssize_t _output_capacity
+    cdef bint _is_dirty
+    # Whether something was written that waits in memory only: such a client is cut off when it does not read.
+    cdef bint _may_cut_off
+    # What the transport held when it was last written to, as long as it is more than it likes to hold.
+    cdef Py_ssize_t backlog
+    cdef readonly bint write_paused
+    cdef bint _read_paused
+    cdef readonly bint closed
+    cdef bint active
+    cdef public str close_reason
+
+    cdef char* reserve(self, Py_ssize_t size) except NULL
+    cdef int commit(self, Py_ssize_t size) except -1
+    cdef int commit_stored(self, Py_ssize_t size) except -1
+    cdef int send(self, bytes data) except -1
+    cdef Py_ssize_t room(self) noexcept
+    cdef int _flush(self) except -1
+    cdef _drop_output(self)
+    cdef int _keep_rest(self, const char* data, Py_ssize_t size) except -1

@@ -1,0 +1,281 @@
+"""One client's socket, as an asyncio buffered protocol.
+
+Reading: all connections read into one shared buffer, and only an unfinished frame is kept per client. Writing: frames go into a
+bytes object that is handed to the transport once, at the end of the loop's turn, without another copy. What the frames mean is
+the subclass's affair (session.pyx).
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from cpython.buffer cimport PyBUF_WRITE
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from libc.string cimport memcpy, memmove
+
+from mq9.native.memory cimport buffer_append, buffer_free, buffer_reserve
+from mq9.wire.frames cimport parse_frames
+
+cdef extern from "Python.h":
+    int _PyBytes_Resize(PyObject** bytes_object, Py_ssize_t size) except -1
+
+cdef enum:
+    READ_BUFFER_SIZE = 262144
+    # An unfinished frame up to this size is put in front of what is read next; a larger one is read on in its own buffer.
+    REST_IN_SHARED_MAX = 65536
+    OUTPUT_FIRST = 65536
+    # Up to this size an output is copied into a bytes object of its own size and its room used again.
+    OUTPUT_COPY_MAX = 16384
+    # Past this size an output is handed to the transport before the turn ends.
+    OUTPUT_FLUSH = 1048576
+    FREE_OUTPUTS_MAX = 16
+    # The transport asks for a pause above the first and for more below the second.
+    WRITE_HIGH = 1048576
+    WRITE_LOW = 262144
+    # A publisher whose subscriber is this far behind is made to wait a little, as nats-server does.
+    STALL_AT = 8388608
+
+
+cdef class Shared:
+    """What all connections of one broker share.
+
+    Arguments:
+        loop: the event loop they live on.
+        control_line_max, payload_max: limits of the parser, in bytes.
+        pending_max: bytes that may wait for a client that does not read before it is cut off.
+    """
+
+    def __init__(self, loop, Py_ssize_t control_line_max, Py_ssize_t payload_max, Py_ssize_t pending_max):
+        self.loop = loop
+        self._read_buffer = bytearray(READ_BUFFER_SIZE)
+        self._read_view = memoryview(self._read_buffer)
+        self.read_data = self._read_buffer
+        self.read_size = READ_BUFFER_SIZE
+        self.limits.control_line_max = control_line_max
+        self.limits.payload_max = payload_max
+        self.pending_max = pending_max
+        self.write_high = min(WRITE_HIGH, pending_max)
+        self.stall_at = min(STALL_AT, pending_max * 3 // 4)
+        self._dirty = []
+        self._free_outputs = []
+
+    cdef int mark(self, Connection connection) except -1:
+        """`connection` has something to write at the end of this turn."""
+        connection._is_dirty = True
+        self._dirty.append(connection)
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self.loop.call_soon(self.flush)
+        return 0
+
+    def flush(self):
+        """Write to every socket that something was sent to since the last time."""
+        cdef Connection connection
+        cdef list dirty = self._dirty
+        self._dirty = []
+        self._flush_scheduled = False
+        for connection in dirty:
+            connection._is_dirty = False
+            connection._flush()
+
+
+cdef class Connection(FrameHandler):
+    """Bytes in and out of one client."""
+
+    def __init__(self, Shared shared not None):
+        self.shared = shared
+        self.close_reason = ""
+
+    def __dealloc__(self):
+        buffer_free(&self._rest)
+        Py_XDECREF(self._output)
+
+    # asyncio.BufferedProtocol
+
+    def connection_made(self, transport):
+        self.transport = transport
+        transport.set_write_buffer_limits(high=self.shared.write_high, low=min(WRITE_LOW, self.shared.write_high // 4))
+
+    def connection_lost(self, exception):
+        self.closed = self.stopped = True
+        buffer_free(&self._rest)
+        self._drop_output()
+
+    def eof_received(self):
+        return False
+
+    def pause_writing(self):
+        self.write_paused = True
+
+    def resume_writing(self):
+        self.write_paused = False
+        self.backlog = 0
+
+    def get_buffer(self, Py_ssize_t hint):
+        cdef Py_ssize_t rest = self._rest.size
+        cdef Py_ssize_t extra
+        self._reads_in_place = rest > REST_IN_SHARED_MAX
+        if self._reads_in_place:
+            # Grows as bytes come, not as large as was announced: announcing costs a client nothing.
+            extra = max(min(self._rest_wanted - rest, rest), OUTPUT_FIRST)
+            return PyMemoryView_FromMemory(buffer_reserve(&self._rest, extra), extra, PyBUF_WRITE)
+        if rest == 0:
+            return self.shared._read_view
+        memcpy(self.shared.read_data, self._rest.data, rest)
+        return self.shared._read_view[rest:]
+
+    def buffer_updated(self, Py_ssize_t count):
+        cdef const char* data
+        cdef Py_ssize_t size = self._rest.size + count, consumed, wanted
+        if self.stopped:
+            return
+        self.active = True
+        self.shared.bytes_in += count
+        if self._reads_in_place:
+            self._rest.size = size
+            if size < self._rest_wanted:
+                return
+            data = self._rest.data
+        else:
+            data = self.shared.read_data
+        consumed = parse_frames(self, data, size, &self.shared.limits, &wanted)
+        if self.stopped or consumed == size:
+            buffer_free(&self._rest)
+            self._rest_wanted = 0
+        else:
+            self._rest_wanted = wanted
+            self._keep_rest(data + consumed, size - consumed)
+
+    cdef int _keep_rest(self, const char* data, Py_ssize_t size) except -1:
+        if self._reads_in_place:
+            memmove(self._rest.data, data, size)
+            self._rest.size = size
+        else:
+            self._rest.size = 0
+            buffer_append(&self._rest, data, size)
+        return 0
+
+    # writing
+
+    cdef char* reserve(self, Py_ssize_t size) except NULL:
+        """Room for `size` bytes of output; `commit` says how many were used."""
+        cdef Py_ssize_t capacity
+        cdef list free_outputs
+        if self._output == NULL:
+            free_outputs = self.shared._free_outputs
+            if size <= OUTPUT_FIRST and free_outputs:
+                output = free_outputs.pop()
+                capacity = OUTPUT_FIRST
+            else:
+                capacity = max(size, OUTPUT_FIRST)
+                output = PyBytes_FromStringAndSize(NULL, capacity)
+            Py_INCREF(output)
+            self._output = <PyObject*>output
+            del output
+            self._output_capacity = capacity
+            self._output_data = PyBytes_AS_STRING(<object>self._output)
+        elif self.output_size + size > self._output_capacity:
+            capacity = self._output_capacity * 2
+            while capacity < self.output_size + size:
+                capacity *= 2
+            _PyBytes_Resize(&self._output, capacity)
+            self._output_capacity = capacity
+            self._output_data = PyBytes_AS_STRING(<object>self._output)
+        return self._output_data + self.output_size
+
+    cdef int commit(self, Py_ssize_t size) except -1:
+        """`size` more bytes of output were written where `reserve` said."""
+        self._may_cut_off = True
+        return self.commit_stored(size)
+
+    cdef int commit_stored(self, Py_ssize_t size) except -1:
+        """As `commit`, for bytes that the client is only given while it has room: they never get it cut off."""
+        self.output_size += size
+        if not self._is_dirty:
+            self.shared.mark(self)
+        elif self.output_size >= OUTPUT_FLUSH:
+            self._flush()
+        return 0
+
+    cdef int send(self, bytes data) except -1:
+        """Write `data` at the end of this turn."""
+        cdef Py_ssize_t size = len(data)
+        if not self.closed:
+            memcpy(self.reserve(size), PyBytes_AS_STRING(data), size)
+            self.commit(size)
+        return 0
+
+    cdef Py_ssize_t room(self) noexcept:
+        """How many bytes this client would take now without being asked to wait."""
+        if self.closed or self.write_paused:
+            return 0
+        return max(self.shared.write_high - self.output_size, 0)
+
+    cdef int _flush(self) except -1:
+        cdef Py_ssize_t size = self.output_size
+        if size == 0 or self.closed:
+            return 0
+        if size <= OUTPUT_COPY_MAX:
+            data = PyBytes_FromStringAndSize(self._output_data, size)
+            self._drop_output()
+        else:
+            _PyBytes_Resize(&self._output, size)
+            data = <object>self._output
+            Py_DECREF(data)  # the reference that _output held is now `data`'s
+            self._output = NULL
+            self.output_size = self._output_capacity = 0
+        self.shared.bytes_out += size
+        self.transport.write(data)
+        if self.write_paused:
+            self.backlog = self.transport.get_write_buffer_size()
+            if self._may_cut_off and self.backlog > self.shared.pending_max:
+                self.shared.slow_consumers += 1
+                self.abort("Slow Consumer (Pending Bytes)")
+        self._may_cut_off = False
+        return 0
+
+    cdef _drop_output(self):
+        cdef list free_outputs
+        if self._output == NULL:
+            return
+        output = <object>self._output
+        Py_DECREF(output)
+        self._output = NULL
+        free_outputs = self.shared._free_outputs
+        if self._output_capacity == OUTPUT_FIRST and len(free_outputs) < FREE_OUTPUTS_MAX:
+            free_outputs.append(output)
+        self.output_size = self._output_capacity = 0
+
+    # reading less, and ending
+
+    def pause_reading(self):
+        """Stop taking bytes from this client: TCP makes it wait."""
+        if not self.closed and not self._read_paused:
+            self._read_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self):
+        """Take bytes again."""
+        if self._read_paused:
+            self._read_paused = False
+            if not self.closed:
+                self.transport.resume_reading()
+
+    def close(self, str reason not None, bytes last not None=b""):
+        """End the connection after everything that was sent, and `last`, has been written."""
+        if self.closed:
+            return
+        if last:
+            self.send(last)
+        self._flush()
+        if self.closed:
+            return
+        self.closed = self.stopped = True
+        self.close_reason = reason
+        self.transport.close()
+
+    def abort(self, str reason not None):
+        """End the connection now; what was not written is dropped."""
+        if self.closed:
+            return
+        self.closed = self.stopped = True
+        self.close_reason = reason
+        self.transport.abort()

@@ -1,0 +1,132 @@
+"""Fetch: read messages without consuming them (docs/protocol.md §3, fetch).
+
+The index says which messages there are; their bytes come from the blocks, which may have to be read from the store, so a fetch is
+a task that gives way between blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from mq9.mailboxes.mailbox import Mailbox
+from mq9.mailboxes.reading import StoredMessage, read_message
+from mq9.protocol import HEADER_KEY, HEADER_TAGS, PRIORITIES, FetchRequest, ProtocolError
+
+if TYPE_CHECKING:
+    from mq9.server.blockreader import BlockReader
+    from mq9.server.mail import MailSession
+
+_PAGE = 128
+# Fetches of one client that may be under way at a time.
+FETCHES_MAX = 64
+
+
+class Fetcher:
+    """Carries out fetches.
+
+    Arguments:
+        blocks: reads blocks.
+        payload_max: bytes that a reply may have.
+        now: gives Unix ms.
+    """
+
+    def __init__(self, blocks: BlockReader, payload_max: int, now: Callable[[], int]) -> None:
+        self._blocks = blocks
+        self._payload_max = payload_max
+        self._now = now
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._under_way: dict[int, int] = {}
+
+    def fetch(self, session: MailSession, mailbox: Mailbox, request: FetchRequest, reply: bytes | None) -> None:
+        """Begin a fetch; its answer goes to `reply`. Raises ProtocolError 429 when this client has too many under way."""
+        if reply is None:
+            return
+        client = session.client_id
+        if self._under_way.get(client, 0) >= FETCHES_MAX:
+            raise ProtocolError(429, f"at most {FETCHES_MAX} fetches of one client may be under way")
+        self._under_way[client] = self._under_way.get(client, 0) + 1
+        task = asyncio.get_running_loop().create_task(self._answer(session, mailbox, request, reply))
+        self._tasks.add(task)
+        task.add_done_callback(lambda task: self._done(client, task))
+
+    async def stop(self) -> None:
+        """End all fetches."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _done(self, client: int, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._under_way[client] -= 1
+        if not self._under_way[client]:
+            del self._under_way[client]
+
+    async def _answer(self, session: MailSession, mailbox: Mailbox, request: FetchRequest, reply: bytes) -> None:
+        try:
+            items, following = await self._collect(mailbox, request)
+        except ProtocolError as error:
+            session.respond_error(reply, error)
+            return
+        head = json.dumps({"mail_id": mailbox.name.decode()})[:-1].encode()
+        body = b'%b, "messages": [%b], "next": %b}' % (head, b", ".join(items), json.dumps(following).encode())
+        session.respond(reply, body)
+
+    async def _collect(self, mailbox: Mailbox, request: FetchRequest) -> tuple[list[bytes], int | None]:
+        """The items of the reply, and the msg_id to go on behind, or None when there is nothing more."""
+        mask = 31 if request.priority is None else 1 << PRIORITIES.index(request.priority)
+        items: list[bytes] = []
+        size = len(mailbox.name) + 64
+        after = request.after
+        while page := mailbox.page(after, mask, _PAGE, self._now()):
+            for msg_id, block, offset, _, expires_ms in page:
+                data = await self._blocks.read(block)
+                if data is not None and mailbox.where(msg_id, self._now()) == (block, offset):
+                    message = read_message(data, offset)
+                    if _matches(message, request):
+                        item = _item(message, expires_ms or mailbox.expires_ms, payload=request.payload)
+                        full = len(items) == request.limit or (items and size + len(item) + 2 > self._payload_max)
+                        if full:
+                            return items, after
+                        items.append(item)
+                        size += len(item) + 2
+                after = msg_id
+            await asyncio.sleep(0)
+        return items, None
+
+
+def _matches(message: StoredMessage, request: FetchRequest) -> bool:
+    if request.since is not None and message.time_ms < request.since * 1_000:
+        return False
+    if request.key is not None and message.header(HEADER_KEY) != request.key:
+        return False
+    return not request.tags or set(request.tags) <= set(_tags(message))
+
+
+def _tags(message: StoredMessage) -> list[str]:
+    return [tag.strip() for tag in (message.header(HEADER_TAGS) or "").split(",") if tag.strip()]
+
+
+def _item(message: StoredMessage, expires_ms: int, *, payload: bool) -> bytes:
+    item: dict[str, Any] = {
+        "msg_id": message.msg_id,
+        "priority": PRIORITIES[message.rank],
+        "ts": message.time_ms // 1_000,
+        "create_time": message.time_ms // 1_000,
+        "size": len(message.payload),
+        "headers": message.headers,
+        "tags": _tags(message),
+        "key": message.header(HEADER_KEY),
+        "expires_at": expires_ms // 1_000 if expires_ms else None,
+    }
+    if payload:
+        try:
+            item["payload"] = message.payload.decode()
+            item["encoding"] = "utf-8"
+        except UnicodeDecodeError:
+            item["payload"] = base64.b64encode(message.payload).decode()
+            item["encoding"] = "base64"
+    return json.dumps(item, ensure_ascii=False).encode("utf-8", "replace")

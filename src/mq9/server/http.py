@@ -1,0 +1,69 @@
+"""/healthz and /metrics over HTTP, from a thread of their own so that a slow scraper costs the broker nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+from prometheus_client import make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
+
+from mq9.server.config import ConfigError
+
+if TYPE_CHECKING:
+    from mq9.server.metrics import Metrics
+
+_TIMEOUT_S = 10.0
+
+StartResponse = Callable[..., Any]
+
+
+class _Handler(WSGIRequestHandler):
+    """A request; who does not finish it in time is hung up on, and nothing of it is logged."""
+
+    timeout = int(_TIMEOUT_S)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+        """Log nothing."""
+
+
+class HttpServer:
+    """The HTTP side of a broker.
+
+    Arguments:
+        host, port: where it listens; 0 takes a free port, which `port` then names.
+        metrics: what it shows.
+
+    Raises ConfigError when it cannot listen there.
+    """
+
+    def __init__(self, host: str, port: int, metrics: Metrics) -> None:
+        self._metrics_app = make_wsgi_app(metrics.registry)
+        try:
+            self._server = make_server(host, port, self._answer, ThreadingWSGIServer, _Handler)
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {host}:{port} for HTTP: {error.strerror or error}") from None
+        self.port: int = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, name="mq9-http", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO")
+        if path == "/metrics":
+            return self._metrics_app(environ, start_response)
+        if path == "/healthz":
+            return _say(start_response, "200 OK", b'{"status":"ok"}\n')
+        return _say(start_response, "404 Not Found", b'{"error":"there is only /healthz and /metrics"}\n')
+
+
+def _say(start_response: StartResponse, status: str, body: bytes) -> list[bytes]:
+    start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    return [body]

@@ -1,0 +1,484 @@
+"""What a session does with mailboxes: send and receive, which happen once per message; the rest is in api.py.
+
+A send is parsed where it lies in the read buffer and appended to the open block; its sender is answered when the commit has
+returned. A receiver is a cursor of the post office's delivery, which writes each message from its block straight into the
+client's output (docs/protocol.md §3, send and receive).
+"""
+
+import logging
+
+from cpython.object cimport PyObject
+from libc.string cimport memchr, memcmp
+from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
+
+from mq9.mailboxes.format cimport (
+    record_header_size, record_headers, record_msg_id, record_priority, record_size, record_time_ms,
+)
+from mq9.mailboxes.mailbox cimport Mailbox
+from mq9.mailboxes.office cimport Message
+from mq9.native.memory cimport (
+    DECIMAL_MAX, buffer_append, buffer_free, buffer_t, decimal_size, write_bytes, write_decimal,
+)
+from mq9.protocol import PRIORITIES, TTL_MAX_S, ProtocolError, bad_mail_id
+from mq9.wire.encode cimport message_head, message_head_max
+from mq9.wire.headers cimport Header, first_header, next_header, same_name
+
+log = logging.getLogger("mq9")
+
+cdef const char* MESSAGES = b"$mq9.AI.MAILBOX.MSG."
+cdef enum:
+    MESSAGES_SIZE = 20
+    NORMAL = 3
+    # Bytes given to receivers before the loop looks at its sockets again.
+    RUN_BUDGET = 2097152
+
+cdef const char* WORDS[5]
+cdef Py_ssize_t WORD_SIZES[5]
+WORDS[0], WORDS[1], WORDS[2], WORDS[3], WORDS[4] = b"critical", b"urgent", b"high", b"normal", b"low"
+WORD_SIZES[0], WORD_SIZES[1], WORD_SIZES[2], WORD_SIZES[3], WORD_SIZES[4] = 8, 6, 4, 6, 3
+
+
+cdef int priority_rank(const char* word, Py_ssize_t size) noexcept nogil:
+    """The rank of a priority word, 0 for critical, or -1."""
+    cdef int rank
+    for rank in range(5):
+        if size == WORD_SIZES[rank] and memcmp(word, WORDS[rank], size) == 0:
+            return rank
+    return -1
+
+
+cdef Py_ssize_t _last_dot(const char* text, Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t at = size - 1
+    while at >= 0 and text[at] != c".":
+        at -= 1
+    return at
+
+
+cdef class MailHub(Hub):
+    """What all sessions of one broker share, its mailboxes included.
+
+    Arguments:
+        loop, config, info: as for Hub.
+        office: the post office.
+        api: mq9.server.api.Api, for everything but send and receive.
+        clock: a callable that gives Unix ms, or None for the system's clock.
+        want_blocks: called when blocks are to be read for receivers.
+    """
+
+    def __init__(self, loop, config, dict info, PostOffice office not None, api, clock, want_blocks):
+        Hub.__init__(self, loop, config, info)
+        self.office = office
+        self.api = api
+        self._clock = clock
+        self.backlog_max = config.max_backlog
+        self.throttled = []
+        self.want_blocks = want_blocks
+
+    cdef uint64_t time_ms(self) except? 0:
+        """Now, in Unix ms."""
+        cdef timespec now
+        if self._clock is not None:
+            return self._clock()
+        clock_gettime(CLOCK_REALTIME, &now)
+        return <uint64_t>now.tv_sec * 1000 + <uint64_t>now.tv_nsec // 1000000
+
+    def now(self):
+        """Now, in Unix ms."""
+        return self.time_ms()
+
+    cdef int schedule_run(self) except -1:
+        """Let `run` happen in this turn of the loop."""
+        if not self._run_scheduled:
+            self._run_scheduled = True
+            self.loop.call_soon(self.run)
+        return 0
+
+    def run(self):
+        """Give receivers what is theirs, a slice at a time."""
+        self._run_scheduled = False
+        if self.office.delivery.run(self.time_ms(), RUN_BUDGET):
+            self.schedule_run()
+        self.want_blocks()
+
+    def relieve(self):
+        """Read again from those who were made to wait, once the disk has caught up."""
+        cdef MailSession session
+        if self.throttled and self.office.backlog <= self.backlog_max // 2:
+            throttled, self.throttled = self.throttled, []
+            for session in throttled:
+                session.resume_reading()
+
+
+cdef class ReplySender(Sender):
+    """Tells a session's client that its message is stored, or why it is not."""
+
+    cdef int sent(self, const char* reply, Py_ssize_t reply_size, uint64_t msg_id) except -1:
+        cdef Interest interest
+        cdef char body[DECIMAL_MAX + 16]
+        cdef char* at
+        if self.session.closed:
+            return 0
+        interest = self.session.own_interest(reply, reply_size)
+        if interest is not None:
+            at = write_bytes(body, b'{"msg_id": ', 11)
+            at = write_decimal(at, msg_id)
+            at[0] = c"}"
+            interest.write(reply, reply_size, NULL, 0, -1, body, at + 1 - body)
+        return 0
+
+    cdef int refused(self, const char* reply, Py_ssize_t reply_size, object error) except -1:
+        self.session.respond_error(reply[:reply_size], error)
+        return 0
+
+
+cdef class MailReceiver(Receiver):
+    """A client's subscription to a mailbox."""
+
+    cdef Py_ssize_t room(self) noexcept:
+        return self.session.room()
+
+    cdef int write(self, const char* record, uint64_t pending) except -1:
+        cdef MailSession session = self.session
+        cdef Mailbox mailbox = self.mailbox
+        cdef int rank = record_priority(record)
+        cdef Py_ssize_t subject_size = MESSAGES_SIZE + len(mailbox.name) + 1 + WORD_SIZES[rank]
+        cdef const char* headers = record_headers(record)
+        cdef Py_ssize_t own_size = record_header_size(record)
+        cdef Py_ssize_t payload_size = record + record_size(record) - headers - own_size
+        cdef uint64_t msg_id = record_msg_id(record), time_ms = record_time_ms(record)
+        cdef Py_ssize_t header_size = -1
+        cdef char subject[256]   # a mail_id has at most 128 characters
+        cdef char* start
+        cdef char* at
+        if session.headers:
+            # 59 characters around the four values, the empty line included.
+            header_size = (own_size or 10) + 59 + decimal_size(msg_id) + WORD_SIZES[rank] \
+                + decimal_size(time_ms) + decimal_size(pending)
+        at = write_bytes(subject, MESSAGES, MESSAGES_SIZE)
+        at = write_bytes(at, <const char*>mailbox.name, len(mailbox.name))
+        at[0] = c"."
+        write_bytes(at + 1, WORDS[rank], WORD_SIZES[rank])
+        start = session.reserve(
+            message_head_max(subject_size, len(self.sid), 0) + max(header_size, 0) + payload_size + 2
+        )
+        at = message_head(
+            start, subject, subject_size, self.sid, len(self.sid), NULL, 0,
+            header_size, max(header_size, 0) + payload_size,
+        )
+        if session.headers:
+            if own_size:
+                at = write_bytes(at, headers, own_size)
+            else:
+                at = write_bytes(at, b"NATS/1.0\r\n", 10)
+            at = write_bytes(at, b"mq9-msg-id: ", 12)
+            at = write_decimal(at, msg_id)
+            at = write_bytes(at, b"\r\nmq9-priority: ", 16)
+            at = write_bytes(at, WORDS[rank], WORD_SIZES[rank])
+            at = write_bytes(at, b"\r\nmq9-time: ", 12)
+            at = write_decimal(at, time_ms)
+            at = write_bytes(at, b"\r\nmq9-pending: ", 15)
+            at = write_decimal(at, pending)
+            at = write_bytes(at, b"\r\n\r\n", 4)
+        at = write_bytes(at, headers + own_size, payload_size)
+        at = write_bytes(at, b"\r\n", 2)
+        session.commit_stored(at - start)
+        session.hub.messages_out += 1
+        session.mail.mail_out += 1
+        self.delivered += 1
+        if self.maximum and self.delivered >= self.maximum:
+            session.end_subscription(self.sid, self)
+        return 0
+
+    cdef int mailbox_ended(self) except -1:
+        return self.session.end_subscription(self.sid, self)
+
+
+cdef class MailSession(Session):
+    """One client of a broker with mailboxes. `hub` is its broker's."""
+
+    def __init__(self, MailHub hub not None):
+        Session.__init__(self, hub)
+        self.mail = hub
+
+    def connection_lost(self, exception):
+        if self in self.mail.throttled:
+            self.mail.throttled.remove(self)
+        Session.connection_lost(self, exception)
+        self._reply_sender = None
+
+    def resume_writing(self):
+        cdef MailReceiver receiver
+        Session.resume_writing(self)
+        if self._receivers:
+            for receiver in self._receivers:
+                self.mail.office.delivery.resume(receiver)
+            self.mail.schedule_run()
+        if self._feeds:
+            for feed in list(self._feeds):
+                feed.resume()
+
+    cdef int publish_to_broker(self, Publish* frame) except -1:
+        if frame.subject_size > MESSAGES_SIZE and memcmp(frame.subject, MESSAGES, MESSAGES_SIZE) == 0:
+            return self._send(frame)
+        return self._request(frame)
+
+    # send
+
+    cdef int _send(self, Publish* frame) except -1:
+        cdef PostOffice office = self.mail.office
+        cdef const char* mail_id = frame.subject + MESSAGES_SIZE
+        cdef Py_ssize_t mail_id_size = frame.subject_size - MESSAGES_SIZE
+        cdef Py_ssize_t dot = _last_dot(mail_id, mail_id_size)
+        cdef uint64_t now = self.mail.time_ms()
+        cdef Sender sender = None
+        cdef Mailbox mailbox
+        cdef Message message
+        cdef buffer_t scratch
+        message.priority = priority_rank(mail_id + dot + 1, mail_id_size - dot - 1) if dot > 0 else -1
+        if message.priority >= 0:
+            mail_id_size = dot
+        mailbox = office.find(mail_id, mail_id_size, now)
+        if mailbox is None:
+            return self._refuse_send(frame, _no_mailbox(mail_id[:mail_id_size]))
+        if office.refusal is not None:
+            return self._refuse_send(frame, office.refusal)
+        if frame.reply != NULL:
+            if self._reply_sender is None:
+                self._reply_sender = ReplySender()
+                self._reply_sender.session = self
+            sender = self._reply_sender
+        self.mail.mail_in += 1
+        if frame.header_size <= 0:
+            message.headers = NULL
+            message.header_size = 0
+            message.expires_ms = 0
+            message.payload = frame.data
+            message.payload_size = frame.size
+            if message.priority < 0:
+                message.priority = NORMAL
+            office.send(mailbox, &message, sender, frame.reply, frame.reply_size, now)
+        else:
+            scratch.data = NULL
+            scratch.size = scratch.capacity = 0
+            try:
+                _read_send_headers(frame, now, &message, &scratch)
+                office.send(mailbox, &message, sender, frame.reply, frame.reply_size, now)
+            except ProtocolError as error:
+                self._refuse_send(frame, error)
+            finally:
+                buffer_free(&scratch)
+        if office.backlog > self.mail.backlog_max and not self._read_paused:
+            self.pause_reading()
+            self.mail.throttled.append(self)
+        return 0
+
+    cdef int _refuse_send(self, Publish* frame, object error) except -1:
+        if frame.reply == NULL:
+            self.note_refusal("send", error)
+            return self.refuse_publish(frame.subject, frame.subject_size)
+        self.respond_error(frame.reply[:frame.reply_size], error)
+        return 0
+
+    # everything else
+
+    cdef int _request(self, Publish* frame) except -1:
+        cdef Py_ssize_t skip = max(frame.header_size, 0)
+        self.mail.api.request(
+            self,
+            frame.subject[:frame.subject_size],
+            None if frame.reply == NULL else frame.reply[:frame.reply_size],
+            frame.data[skip:frame.size],
+        )
+        return 0
+
+    def refuse(self, bytes subject not None, bytes reply, error not None):
+        """Answer a request with an error, or refuse it when it gave nowhere to answer to."""
+        if reply is None:
+            self.note_refusal("request", error)
+            self.refuse_publish(subject, len(subject))
+        else:
+            self.respond_error(reply, error)
+
+    def respond(self, bytes reply, bytes body not None):
+        """Send `body` to the reply subject of a request of this client, if it listens there; nobody else gets it."""
+        if reply is not None:
+            self._respond(reply, len(reply), -1, body)
+
+    def respond_error(self, bytes reply not None, error not None):
+        """Answer a request with a ProtocolError."""
+        cdef bytes block = b"NATS/1.0\r\nNats-Service-Error: %b\r\nNats-Service-Error-Code: %d\r\n\r\n" % (
+            error.sentence.encode(), error.code
+        )
+        self.note_refusal("request", error)
+        self._respond(reply, len(reply), len(block), block + error.reply())
+
+    def note_refusal(self, str what not None, error not None):
+        """Count a refusal and log it, without anything that the client said."""
+        self.hub.refused(str(error.code))
+        log.debug("refused a %s of client %d: %d %s", what, self.client_id, error.code, error.sentence)
+
+    cdef int _respond(self, const char* reply, Py_ssize_t reply_size, Py_ssize_t header_size, bytes body) except -1:
+        cdef Interest interest
+        if self.closed:
+            return 0
+        interest = self.own_interest(reply, reply_size)
+        if interest is not None:
+            interest.write(reply, reply_size, NULL, 0, header_size, body, len(body))
+        return 0
+
+    # receive
+
+    cdef int subscribe_to_broker(self, bytes subject, bytes queue, bytes sid) except -1:
+        if subject.startswith(MESSAGES[:MESSAGES_SIZE]):
+            if self._receive(subject, queue, sid):
+                return True
+        elif self.mail.api.subscribe(self, subject, queue, sid):
+            return True
+        self.refuse_subscription(subject, queue)
+        return False
+
+    cdef int _receive(self, bytes subject, bytes queue, bytes sid) except -1:
+        """Begin to receive from a mailbox; false when that is refused."""
+        cdef const char* mail_id = <const char*>subject + MESSAGES_SIZE
+        cdef Py_ssize_t mail_id_size = len(subject) - MESSAGES_SIZE
+        cdef Py_ssize_t dot = _last_dot(mail_id, mail_id_size)
+        cdef MailReceiver receiver
+        cdef Mailbox mailbox
+        cdef int rank, mask = 31
+        if dot > 0:
+            rank = priority_rank(mail_id + dot + 1, mail_id_size - dot - 1)
+            if rank >= 0:
+                mask = 1 << rank
+                mail_id_size = dot
+            elif mail_id_size - dot == 2 and mail_id[dot + 1] == c"*":
+                mail_id_size = dot
+        mailbox = self.mail.office.find(mail_id, mail_id_size, self.mail.time_ms())
+        if mailbox is None or queue is not None:
+            return False
+        receiver = MailReceiver()
+        receiver.mailbox = mailbox
+        receiver.mask = mask
+        receiver.session = self
+        receiver.sid = sid
+        self.subscriptions[sid] = receiver
+        if self._receivers is None:
+            self._receivers = []
+        self._receivers.append(receiver)
+        self.mail.office.delivery.attach(receiver)
+        self.mail.schedule_run()
+        return True
+
+    def add_feed(self, bytes subject not None, bytes sid not None, feed not None):
+        """Subscribe this client to something of the broker's own.
+
+        `feed.end()` is called when the subscription ends, `feed.resume()` when there is room for more. Returns the Interest.
+        """
+        cdef Interest interest = Interest(subject, None, sid)
+        interest.session = self
+        if self._feeds is None:
+            self._feeds = []
+        self._feeds.append(feed)
+
+        def end():
+            self._feeds.remove(feed)
+            feed.end()
+
+        interest.on_end = end
+        self.subscriptions[sid] = interest
+        return interest
+
+    def push(self, Interest interest not None, bytes body not None):
+        """Write one message to a subscription of the broker's own."""
+        if not self.closed:
+            interest.write(interest.subject, len(interest.subject), NULL, 0, -1, body, len(body))
+
+    def end(self, Interest interest not None):
+        """End a subscription of the broker's own."""
+        self.end_subscription(interest.sid, interest)
+
+    def has_room(self):
+        """Whether this client would take more now without being asked to wait."""
+        return self.room() > 0
+
+    cdef int end_subscription(self, bytes sid, object subscription) except -1:
+        cdef MailReceiver receiver
+        if not isinstance(subscription, MailReceiver):
+            return Session.end_subscription(self, sid, subscription)
+        receiver = <MailReceiver>subscription
+        if self.subscriptions.pop(sid, None) is not None:
+            self._receivers.remove(receiver)
+            self.mail.office.delivery.detach(receiver)
+        return 0
+
+    cdef int limit_subscription(self, bytes sid, object subscription, uint64_t maximum) except -1:
+        cdef MailReceiver receiver
+        if not isinstance(subscription, MailReceiver):
+            return Session.limit_subscription(self, sid, subscription, maximum)
+        receiver = <MailReceiver>subscription
+        if maximum > receiver.delivered:
+            receiver.maximum = maximum
+        else:
+            self.end_subscription(sid, receiver)
+        return 0
+
+
+cdef _no_mailbox(bytes mail_id):
+    """The refusal for a mail_id that is not there: malformed, or unknown."""
+    problem = bad_mail_id(mail_id.decode("utf-8", "surrogateescape"))
+    return ProtocolError(404, "no such mailbox") if problem is None else ProtocolError(400, problem)
+
+
+cdef int _read_send_headers(Publish* frame, uint64_t now, Message* message, buffer_t* scratch) except -1:
+    """Fill `message` from a send with headers; what is kept of the header block goes to `scratch`.
+
+    The broker's own headers are added anew at delivery, so whatever a sender put in their place is left out. Raises ProtocolError
+    400 for a header block or value that is malformed.
+    """
+    cdef const char* at = first_header(frame.data, frame.header_size)
+    cdef const char* end = frame.data + frame.header_size
+    cdef Header header
+    cdef int found, rank
+    cdef bint kept = False
+    message.expires_ms = 0
+    if at == NULL:
+        raise ProtocolError(400, "the header block is malformed")
+    buffer_append(scratch, frame.data, at - frame.data)
+    while True:
+        found = next_header(&at, end, &header)
+        if found <= 0:
+            break
+        if (header.name[0] | 32) == c"m" and header.name_size > 4:
+            if same_name(&header, b"mq9-priority", 12):
+                rank = priority_rank(header.value, header.value_size)
+                if rank < 0:
+                    raise ProtocolError(400, f"mq9-priority must be one of {', '.join(PRIORITIES)}")
+                if message.priority < 0:
+                    message.priority = rank
+                continue
+            if same_name(&header, b"mq9-msg-id", 10) or same_name(&header, b"mq9-time", 8) \
+                    or same_name(&header, b"mq9-pending", 11):
+                continue
+            if same_name(&header, b"mq9-ttl", 7):
+                message.expires_ms = _end_of_ttl(header.value[:header.value_size], now)
+            elif same_name(&header, b"mq9-delay", 9) or same_name(&header, b"mq9-key", 7):
+                raise ProtocolError(400, f"{header.name[:header.name_size].decode()} is not supported by this broker")
+        buffer_append(scratch, header.line, header.line_size)
+        kept = True
+    if found < 0:
+        raise ProtocolError(400, "the header block is malformed")
+    if message.priority < 0:
+        message.priority = NORMAL
+    message.headers = scratch.data
+    message.header_size = scratch.size
+    if not kept and scratch.size == 10:  # nothing but the version line
+        message.header_size = 0
+    message.payload = frame.data + frame.header_size
+    message.payload_size = frame.size - frame.header_size
+    return 0
+
+
+cdef uint64_t _end_of_ttl(bytes value, uint64_t now) except? 0:
+    """When a message with this mq9-ttl ends, in Unix ms; 0 for a ttl of 0, which sets no end of its own."""
+    if not value.isdigit() or len(value) > 12 or int(value) > TTL_MAX_S:
+        raise ProtocolError(400, f"mq9-ttl must be a whole number of seconds from 0 to {TTL_MAX_S}")
+    return now + int(value) * 1000 if int(value) else 0

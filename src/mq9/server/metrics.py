@@ -1,0 +1,67 @@
+"""What the broker counts, as Prometheus metrics. No label ever has a mail_id in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from mq9.server.broker import Server
+
+_COMMIT_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class Metrics(Collector):
+    """The counters of one broker, read when somebody asks.
+
+    Arguments:
+        server: the broker.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.registry = CollectorRegistry()
+        self.commit_seconds = Histogram(
+            "mq9_commit_seconds", "How long commits took, fsync included", buckets=_COMMIT_BUCKETS, registry=self.registry
+        )
+        self.damaged_blocks = 0
+        self.registry.register(self)
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: `collect` needs a started broker."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics but the histogram of commits, which the registry has itself."""
+        hub, office = self._server.hub, self._server.office
+        yield GaugeMetricFamily("mq9_connections", "Clients connected", len(hub.sessions))
+        yield CounterMetricFamily("mq9_connections_opened", "Clients that ever connected", hub.connections_total)
+        yield GaugeMetricFamily("mq9_subscriptions", "Core NATS subscriptions", hub.router.count)
+        yield CounterMetricFamily("mq9_messages_in", "Publishes from clients, core and mailboxes", hub.messages_in)
+        yield CounterMetricFamily("mq9_messages_out", "Messages written to clients", hub.messages_out)
+        yield CounterMetricFamily("mq9_mail_in", "Messages sent to mailboxes", hub.mail_in)
+        yield CounterMetricFamily("mq9_mail_out", "Messages delivered from mailboxes", hub.mail_out)
+        yield CounterMetricFamily("mq9_bytes_in", "Bytes read from clients", hub.bytes_in)
+        yield CounterMetricFamily("mq9_bytes_out", "Bytes written to clients", hub.bytes_out)
+        yield CounterMetricFamily("mq9_slow_consumers", "Clients cut off for not reading", hub.slow_consumers)
+        yield CounterMetricFamily("mq9_commits", "Commits that became durable", self._server.committer.commits)
+        yield GaugeMetricFamily("mq9_backlog_bytes", "Bytes of messages waiting for their commit", office.backlog)
+        yield GaugeMetricFamily("mq9_mailboxes", "Mailboxes", len(office.mailboxes))
+        yield GaugeMetricFamily("mq9_stored_messages", "Messages stored", office.messages)
+        yield GaugeMetricFamily("mq9_stored_bytes", "Bytes of the records of stored messages", office.message_bytes)
+        yield GaugeMetricFamily("mq9_blocks", "Blocks stored", office.blocks.blocks)
+        yield GaugeMetricFamily("mq9_block_bytes", "Bytes of stored blocks, dead records included", office.blocks.bytes)
+        yield CounterMetricFamily("mq9_damaged_blocks", "Blocks found damaged at the start", self.damaged_blocks)
+        expired = CounterMetricFamily("mq9_expired", "What ended by its time", labels=["what"])
+        expired.add_metric(["message"], office.expired_messages)
+        expired.add_metric(["mailbox"], office.expired_mailboxes)
+        yield expired
+        refusals = CounterMetricFamily("mq9_refusals", "What was refused, by reason", labels=["reason"])
+        for reason, count in list(hub.refusals.items()):
+            refusals.add_metric([reason], count)
+        yield refusals

@@ -1,0 +1,68 @@
+# One client's NATS session: what it said in CONNECT, what it subscribed to, and what its frames do. See session.pyx.
+
+from libc.stdint cimport uint64_t
+
+from mq9.routing.router cimport Route, Router, Subscription
+from mq9.server.connection cimport Connection, Shared
+from mq9.wire.frames cimport Publish
+
+
+cdef class Hub(Shared):
+    # What all sessions of a broker share beyond their sockets.
+    cdef readonly Router router
+    cdef readonly object info
+    cdef readonly dict sessions
+    cdef readonly Py_ssize_t connections_max
+    cdef readonly Py_ssize_t subscriptions_max
+    cdef readonly Py_ssize_t subject_max
+    cdef Session publisher
+    cdef bint congested
+    cdef uint64_t _last_client_id
+    cdef public uint64_t messages_in
+    cdef public uint64_t messages_out
+    cdef public uint64_t connections_total
+    cdef readonly dict refusals
+
+    cdef int refused(self, str reason) except -1
+
+
+cdef class Interest(Subscription):
+    # A core NATS subscription of a session.
+    cdef Session session
+    cdef uint64_t delivered
+    cdef uint64_t maximum       # 0: none
+    cdef Py_ssize_t specificity
+    cdef public object on_end   # called when it ends, for what is no core subject
+
+    cdef int write(self, const char* subject, Py_ssize_t subject_size, const char* reply, Py_ssize_t reply_size,
+                   Py_ssize_t header_size, const char* data, Py_ssize_t size) except -1
+
+
+cdef class Session(Connection):
+    cdef Hub hub
+    cdef readonly uint64_t client_id
+    cdef readonly str client_address
+    cdef readonly dict client       # what CONNECT said of the client: lang, version, name
+    cdef bint verbose
+    cdef bint pedantic
+    cdef bint echo
+    cdef bint headers
+    cdef bint no_responders
+    cdef dict subscriptions         # sid → Interest, or what a subclass puts there
+    cdef dict _literals             # subject → its Interests without queue
+    cdef list _wildcards            # Interests without queue, the most specific first
+    cdef Route _route
+    cdef double last_active
+    cdef int pings_out
+
+    cdef int deliver_core(self, Publish* frame) except -1
+    cdef int publish_to_broker(self, Publish* frame) except -1
+    cdef int subscribe_to_broker(self, bytes subject, bytes queue, bytes sid) except -1
+    cdef int end_subscription(self, bytes sid, object subscription) except -1
+    cdef int limit_subscription(self, bytes sid, object subscription, uint64_t maximum) except -1
+    cdef Interest own_interest(self, const char* subject, Py_ssize_t size)
+    cdef int error(self, str text) except -1
+    cdef int refuse_publish(self, const char* subject, Py_ssize_t size) except -1
+    cdef int refuse_subscription(self, bytes subject, bytes queue) except -1
+    cdef int _no_responders(self, Publish* frame) except -1
+    cdef int _remember(self, Interest interest) except -1

@@ -1,0 +1,405 @@
+"""One client's NATS session.
+
+What every operation of the NATS client protocol does to this client: CONNECT and its options, subscriptions, publishing to core
+subjects, PING, and the fate of wrong input as nats-server deals it (docs/protocol.md §1). Subjects of the broker's own are handed
+to the subclass in mail.pyx.
+"""
+
+import json
+from bisect import insort
+
+from libc.string cimport memcmp, memcpy
+
+from mq9.native.memory cimport write_bytes
+from mq9.routing.subjects cimport is_literal, is_subscription_subject, subject_matches
+from mq9.wire.encode cimport message_head, message_head_max
+from mq9.wire.frames cimport (
+    CONTROL_LINE_TOO_LONG, MALFORMED_ARGUMENTS, PAYLOAD_TOO_LARGE, PEER_ERROR, UNKNOWN_OPERATION, Violation,
+)
+
+cdef enum:
+    ROOT_SIZE = 5
+    # More wildcard subscriptions than this and the router is asked which of them match a reply.
+    WILDCARDS_SCANNED_MAX = 32
+
+cdef double STALL_S = 0.005
+
+# What a client is told and whether it may stay is nats-server's choice: clients depend on the words.
+_VIOLATIONS = {
+    UNKNOWN_OPERATION: ("unknown operation", "Unknown Protocol Operation"),
+    CONTROL_LINE_TOO_LONG: ("control line too long", "maximum control line exceeded"),
+    PAYLOAD_TOO_LARGE: ("payload too large", "Maximum Payload Violation"),
+    MALFORMED_ARGUMENTS: ("malformed arguments", None),
+    PEER_ERROR: ("client sent -ERR", None),
+}
+_CLIENT_TEXTS = ("lang", "version", "name")
+_FLAGS = {"verbose": True, "pedantic": True, "echo": True, "headers": False, "no_responders": False}
+
+
+cdef class Hub(Shared):
+    """What all sessions of one broker share.
+
+    Arguments:
+        loop: the event loop they live on.
+        config: the broker's limits (mq9.server.config.Config).
+        info: what INFO says to every client, as a dict; client_id and client_ip are added for each.
+    """
+
+    def __init__(self, loop, config, dict info):
+        Shared.__init__(self, loop, config.max_control_line, config.max_payload, config.max_pending)
+        self.router = Router()
+        self.info = info
+        self.sessions = {}
+        self.connections_max = config.max_connections
+        self.subscriptions_max = config.max_subscriptions
+        self.subject_max = config.max_subject
+        self.refusals = {}
+
+    cdef int refused(self, str reason) except -1:
+        """Count a refusal by its reason, for the metrics."""
+        self.refusals[reason] = self.refusals.get(reason, 0) + 1
+        return 0
+
+
+cdef class Interest(Subscription):
+    """A core NATS subscription of a session."""
+
+    cdef bint deliver(self, Publish* frame) except -1:
+        cdef Session session = self.session
+        if session.closed or (not session.echo and session.hub.publisher is session):
+            return False
+        self.write(
+            frame.subject, frame.subject_size, frame.reply, frame.reply_size,
+            frame.header_size, frame.data, frame.size,
+        )
+        return True
+
+    cdef int write(self, const char* subject, Py_ssize_t subject_size, const char* reply, Py_ssize_t reply_size,
+                   Py_ssize_t header_size, const char* data, Py_ssize_t size) except -1:
+        """Write one message; the subscription ends with the last one that its client asked for."""
+        cdef Session session = self.session
+        cdef char* start
+        cdef char* at
+        if header_size >= 0 and not session.headers:
+            data += header_size
+            size -= header_size
+            header_size = 0
+        if header_size == 0:
+            header_size = -1  # an empty header block is delivered as a plain MSG
+        start = session.reserve(message_head_max(subject_size, len(self.sid), reply_size) + size + 2)
+        at = message_head(
+            start, subject, subject_size, self.sid, len(self.sid), reply, reply_size, header_size, size
+        )
+        at = write_bytes(at, data, size)
+        at = write_bytes(at, b"\r\n", 2)
+        session.commit(at - start)
+        if session.backlog > session.hub.stall_at:
+            session.hub.congested = True
+        session.hub.messages_out += 1
+        self.delivered += 1
+        if self.maximum and self.delivered >= self.maximum:
+            session.end_subscription(self.sid, self)
+        return 0
+
+
+def _by_specificity(Interest interest):
+    return -interest.specificity
+
+
+cdef class Session(Connection):
+    """One client. `hub` is its broker's."""
+
+    def __init__(self, Hub hub not None):
+        Connection.__init__(self, hub)
+        self.hub = hub
+        self.verbose = self.pedantic = self.echo = True
+        self.client_address = ""
+        self.client = {}
+        self.subscriptions = {}
+
+    # the connection's life
+
+    def connection_made(self, transport):
+        cdef Hub hub = self.hub
+        Connection.connection_made(self, transport)
+        peer = transport.get_extra_info("peername")
+        self.client_address = peer[0] if isinstance(peer, tuple) else ""
+        hub._last_client_id += 1
+        hub.connections_total += 1
+        self.client_id = hub._last_client_id
+        self.last_active = hub.loop.time()
+        info = dict(hub.info, client_id=self.client_id, client_ip=self.client_address)
+        self.send(b"INFO %b\r\n" % json.dumps(info, separators=(",", ":")).encode())
+        if len(hub.sessions) >= hub.connections_max:
+            hub.refused("maximum connections")
+            self.close("maximum connections exceeded", b"-ERR 'maximum connections exceeded'\r\n")
+            return
+        hub.sessions[self.client_id] = self
+        self._flush()
+
+    def connection_lost(self, exception):
+        Connection.connection_lost(self, exception)
+        self.hub.sessions.pop(self.client_id, None)
+        self.end_all_subscriptions()
+        if self.hub.publisher is self:
+            self.hub.publisher = None
+
+    def end_all_subscriptions(self):
+        """Forget everything that this client subscribed to."""
+        for sid, subscription in list(self.subscriptions.items()):
+            self.end_subscription(sid, subscription)
+        self._route = None
+
+    def check_alive(self, double now, double ping_interval, int ping_max):
+        """Ask a silent client whether it is there, and give up on one that did not answer.
+
+        Arguments:
+            now: the loop's time in seconds.
+            ping_interval: seconds of silence before a PING.
+            ping_max: unanswered PINGs that are borne.
+        """
+        if self.closed:
+            return
+        if self.active:
+            self.active = False
+            self.last_active = now
+            return
+        if now - self.last_active < ping_interval * (self.pings_out + 1):
+            return
+        if self.pings_out >= ping_max:
+            self.hub.refused("stale connection")
+            self.close("Stale Connection", b"-ERR 'Stale Connection'\r\n")
+            return
+        self.pings_out += 1
+        self.send(b"PING\r\n")
+
+    # frames
+
+    cdef int publish(self, Publish* frame) except -1:
+        self.hub.messages_in += 1
+        if frame.header_size >= 0 and not self.headers:
+            self.hub.refused("headers not enabled")
+            self.close("headers not enabled")
+            return 0
+        if self.pedantic and not (
+            is_subscription_subject(frame.subject, frame.subject_size) and is_literal(frame.subject, frame.subject_size)
+        ):
+            self.error("Invalid Publish Subject")
+        if self.verbose:
+            self.send(b"+OK\r\n")
+        if frame.subject_size >= ROOT_SIZE and memcmp(frame.subject, b"$mq9.", ROOT_SIZE) == 0:
+            return self.publish_to_broker(frame)
+        return self.deliver_core(frame)
+
+    cdef int deliver_core(self, Publish* frame) except -1:
+        cdef Hub hub = self.hub
+        cdef Router router = hub.router
+        cdef Route route = self._route
+        cdef int delivered
+        if frame.subject_size > hub.subject_max:
+            return self.refuse_publish(frame.subject, frame.subject_size)
+        if (
+            route is None or route.generation != router.generation or len(route.name) != frame.subject_size
+            or memcmp(<const char*>route.name, frame.subject, frame.subject_size) != 0
+        ):
+            route = self._route = router.route(frame.subject, frame.subject_size)
+        hub.publisher = self
+        hub.congested = False
+        delivered = router.publish(route, frame)
+        if delivered == 0 and frame.reply != NULL and self.no_responders:
+            self._no_responders(frame)
+        elif hub.congested and not self._read_paused:
+            self.pause_reading()
+            hub.loop.call_later(STALL_S, self.resume_reading)
+        return 0
+
+    cdef int _no_responders(self, Publish* frame) except -1:
+        cdef Interest interest = self.own_interest(frame.reply, frame.reply_size)
+        cdef bytes block
+        if interest is not None:
+            block = b"NATS/1.0 503\r\nNats-Subject: %b\r\n\r\n" % frame.subject[:frame.subject_size]
+            interest.write(frame.reply, frame.reply_size, NULL, 0, len(block), block, len(block))
+        return 0
+
+    cdef int connect(self, bytes options) except -1:
+        try:
+            said = json.loads(options)
+            flags = {key: said.get(key, default) for key, default in _FLAGS.items()}
+            texts = {key: said[key] for key in _CLIENT_TEXTS if key in said}
+            protocol = said.get("protocol", 0)
+        except (ValueError, AttributeError, RecursionError):
+            self.hub.refused("malformed CONNECT")
+            self.close("malformed CONNECT")
+            return 0
+        if not (
+            all(isinstance(flag, bool) for flag in flags.values())
+            and all(isinstance(text, str) for text in texts.values())
+            and isinstance(protocol, int)
+        ):
+            self.hub.refused("malformed CONNECT")
+            self.close("malformed CONNECT")
+            return 0
+        if protocol not in (0, 1):
+            return self._refuse_connect("invalid client protocol")
+        if said.get("account") or said.get("new_account"):
+            return self._refuse_connect("Authorization Violation")
+        if flags["no_responders"] and not flags["headers"]:
+            return self._refuse_connect("no responders requires headers support")
+        self.client = texts
+        self.verbose = flags["verbose"]
+        self.pedantic = flags["pedantic"]
+        self.echo = flags["echo"]
+        self.headers = flags["headers"]
+        self.no_responders = flags["no_responders"]
+        if self.verbose:
+            self.send(b"+OK\r\n")
+        return 0
+
+    def _refuse_connect(self, str text):
+        self.hub.refused(text.lower())
+        self.close(text, b"-ERR '%b'\r\n" % text.encode())
+        return 0
+
+    cdef int subscribe(self, bytes subject, bytes queue, bytes sid) except -1:
+        if sid not in self.subscriptions:
+            if not is_subscription_subject(subject, len(subject)) or len(subject) > self.hub.subject_max:
+                return self.error("Invalid Subject")
+            if len(self.subscriptions) >= self.hub.subscriptions_max:
+                return self.error("maximum subscriptions exceeded")
+            if subject.startswith(b"$mq9."):
+                if not self.subscribe_to_broker(subject, queue, sid):
+                    return 0
+            else:
+                self.add_interest(subject, queue, sid)
+        if self.verbose:
+            self.send(b"+OK\r\n")
+        return 0
+
+    def add_interest(self, bytes subject not None, bytes queue, bytes sid not None):
+        """Subscribe this client to a core NATS subject."""
+        cdef Interest interest = Interest(subject, queue, sid)
+        interest.session = self
+        self.subscriptions[sid] = interest
+        self.hub.router.insert(interest)
+        if queue is None:
+            self._remember(interest)
+
+    cdef int unsubscribe(self, bytes sid, long long maximum) except -1:
+        subscription = self.subscriptions.get(sid)
+        if subscription is not None:
+            self.limit_subscription(sid, subscription, maximum)
+        if self.verbose:
+            self.send(b"+OK\r\n")
+        return 0
+
+    cdef int ping(self) except -1:
+        return self.send(b"PONG\r\n")
+
+    cdef int pong(self) except -1:
+        self.pings_out = 0
+        return 0
+
+    cdef int violate(self, Violation violation) except -1:
+        reason, text = _VIOLATIONS[violation]
+        self.hub.refused(reason)
+        self.close(text or reason, b"" if text is None else b"-ERR '%b'\r\n" % text.encode())
+        return 0
+
+    # subjects of the broker's own: the subclass knows them
+
+    cdef int publish_to_broker(self, Publish* frame) except -1:
+        """A publish to `$mq9.>`."""
+        return self.refuse_publish(frame.subject, frame.subject_size)
+
+    cdef int subscribe_to_broker(self, bytes subject, bytes queue, bytes sid) except -1:
+        """A subscription to `$mq9.>`; false when it was refused."""
+        self.refuse_subscription(subject, queue)
+        return False
+
+    cdef int end_subscription(self, bytes sid, object subscription) except -1:
+        """End a subscription of this client's, and forget it."""
+        cdef Interest interest
+        if self.subscriptions.pop(sid, None) is None:
+            return 0
+        interest = <Interest?>subscription
+        if interest.on_end is not None:
+            interest.on_end()
+            return 0
+        self.hub.router.remove(interest)
+        if interest.queue is None:
+            if interest.specificity >= 0:
+                self._wildcards.remove(interest)
+            else:
+                same = self._literals[interest.subject]
+                same.remove(interest)
+                if not same:
+                    del self._literals[interest.subject]
+        return 0
+
+    cdef int limit_subscription(self, bytes sid, object subscription, uint64_t maximum) except -1:
+        """UNSUB: end the subscription after `maximum` messages since it began, at once when that is no more than it had."""
+        cdef Interest interest = <Interest?>subscription
+        if maximum > interest.delivered:
+            interest.maximum = maximum
+        else:
+            self.end_subscription(sid, interest)
+        return 0
+
+    # own interests: where replies of the broker go
+
+    cdef int _remember(self, Interest interest) except -1:
+        if is_literal(interest.subject, len(interest.subject)):
+            interest.specificity = -1
+            if self._literals is None:
+                self._literals = {}
+            self._literals.setdefault(interest.subject, []).append(interest)
+        else:
+            interest.specificity = min(
+                at for at in (interest.subject.find(b"*"), interest.subject.find(b">")) if at >= 0
+            )
+            if self._wildcards is None:
+                self._wildcards = []
+            insort(self._wildcards, interest, key=_by_specificity)
+        return 0
+
+    cdef Interest own_interest(self, const char* subject, Py_ssize_t size):
+        """This client's own subscription through which it gets what is sent to `subject`, the most specific one, or None."""
+        cdef Interest interest
+        cdef Subscription subscription
+        if self._literals:
+            same = self._literals.get(subject[:size])
+            if same is not None:
+                return <Interest>same[0]
+        if self._wildcards is None:
+            return None
+        if len(self._wildcards) <= WILDCARDS_SCANNED_MAX:
+            for interest in self._wildcards:
+                if subject_matches(interest.subject, len(interest.subject), subject, size):
+                    return interest
+            return None
+        mine = [
+            subscription for subscription in self.hub.router.route(subject, size).plain
+            if isinstance(subscription, Interest) and (<Interest>subscription).session is self
+        ]
+        return min(mine, key=_by_specificity, default=None)
+
+    # errors
+
+    cdef int error(self, str text) except -1:
+        """An -ERR after which the connection goes on."""
+        self.hub.refused(text.lower())
+        return self.send(b"-ERR '%b'\r\n" % text.encode())
+
+    cdef int refuse_publish(self, const char* subject, Py_ssize_t size) except -1:
+        """The -ERR that every client takes as a refused publish (docs/protocol.md §1)."""
+        self.hub.refused("publish")
+        return self.send(b"-ERR 'Permissions Violation for Publish to \"%b\"'\r\n" % subject[:size])
+
+    cdef int refuse_subscription(self, bytes subject, bytes queue) except -1:
+        """The -ERR that every client takes as a refused subscription (docs/protocol.md §1)."""
+        self.hub.refused("subscription")
+        if queue is None:
+            return self.send(b"-ERR 'Permissions Violation for Subscription to \"%b\"'\r\n" % subject)
+        return self.send(
+            b"-ERR 'Permissions Violation for Subscription to \"%b\" using queue \"%b\"'\r\n" % (subject, queue)
+        )

@@ -1,0 +1,257 @@
+"""The engine on the local disk: LMDB, one transaction with its fsync for each commit.
+
+A thread of its own commits and another reads, so that reading never waits for an fsync and the event loop for neither. Blocks are
+put under rising numbers at the end of one tree, which is the cheapest thing that LMDB can be asked to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import lmdb
+
+from mq9.store.contract import (
+    FORMAT_VERSION,
+    BlockMissingError,
+    Commit,
+    Store,
+    StoreError,
+    StoreFailedError,
+    StoreFormatError,
+    StoreFullError,
+    StoreLockedError,
+    Table,
+    Usage,
+)
+
+FORMAT_FILE = "mq9.format"
+LOCK_FILE = "mq9.lock"
+_FORMAT_FILE_NEW = "mq9.format.new"
+_BLOCKS = b"blocks"
+_NUMBER_BYTES = 8
+_SCAN_BYTES = 4 * 1024 * 1024
+_SCAN_ROWS = 4_096
+
+_Result = TypeVar("_Result")
+
+
+class LmdbStore(Store):
+    """Blocks and rows in an LMDB environment below a directory.
+
+    Arguments:
+        directory: created when it is not there; must be empty or a data directory of FORMAT_VERSION.
+        bytes_max: how large the data may become on disk; a commit past it raises StoreFullError.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], bytes_max: int = 1 << 40) -> None:
+        self._directory = Path(directory)
+        self._bytes_max = bytes_max
+        self._lock_file = -1
+        self._environment: lmdb.Environment | None = None
+        self._failed = False
+        # Held while the environment is read or replaced: after a failure the committing thread opens it anew.
+        self._environment_lock = threading.Lock()
+        self._writer: ThreadPoolExecutor | None = None
+        self._reader: ThreadPoolExecutor | None = None
+
+    async def open(self) -> None:
+        """See Store.open."""
+        self._writer = ThreadPoolExecutor(1, "mq9-commit")
+        self._reader = ThreadPoolExecutor(1, "mq9-read")
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._writer, self._open)
+        except StoreError:
+            await self.close()
+            raise
+        except OSError as error:
+            await self.close()
+            raise StoreFailedError(f"cannot open the data directory {self._directory}: {error.strerror}") from None
+
+    async def close(self) -> None:
+        """See Store.close."""
+        if self._writer is not None and self._reader is not None:
+            await asyncio.get_running_loop().run_in_executor(self._writer, self._close)
+            self._writer.shutdown()
+            self._reader.shutdown()
+            self._writer = self._reader = None
+
+    async def commit(self, commit: Commit) -> None:
+        """See Store.commit."""
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._commit, commit)
+
+    async def read_block(self, number: int) -> bytes:
+        """See Store.read_block."""
+        return await self._read(lambda environment: self._get_block(environment, number))
+
+    async def scan_blocks(self) -> AsyncIterator[Sequence[tuple[int, bytes]]]:
+        """See Store.scan_blocks."""
+        after = b""
+        while True:
+            found = await self._read(lambda environment, start=after: _scan(environment, self._blocks, start))
+            if not found:
+                return
+            after = found[-1][0]
+            yield [(int.from_bytes(key), value) for key, value in found]
+
+    async def scan_rows(self, table: Table) -> AsyncIterator[Sequence[tuple[bytes, bytes]]]:
+        """See Store.scan_rows."""
+        after = b""
+        while True:
+            found = await self._read(lambda environment, start=after: _scan(environment, self._tables[table], start))
+            if not found:
+                return
+            after = found[-1][0]
+            yield found
+
+    async def usage(self) -> Usage:
+        """See Store.usage: the size of the file, of which freed parts are used again."""
+        size = (self._directory / "data.mdb").stat().st_size
+        return Usage(bytes_stored=size, durable=True)
+
+    # on the reading thread
+
+    async def _read(self, read: Callable[[lmdb.Environment], _Result]) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._reader, self._read_locked, read)
+
+    def _read_locked(self, read: Callable[[lmdb.Environment], _Result]) -> _Result:
+        with self._environment_lock:
+            try:
+                return read(self._opened())
+            except lmdb.Error as error:
+                raise StoreFailedError(f"cannot read the data: {error}") from None
+
+    def _get_block(self, environment: lmdb.Environment, number: int) -> bytes:
+        with environment.begin(db=self._blocks) as transaction:
+            data = transaction.get(number.to_bytes(_NUMBER_BYTES))
+        if data is None:
+            raise BlockMissingError(f"there is no block {number}")
+        return bytes(data)
+
+    # on the committing thread
+
+    def _open(self) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._check_format()
+        self._take_lock()
+        if not (self._directory / FORMAT_FILE).exists():
+            _write_durably(self._directory / FORMAT_FILE, b"%d\n" % FORMAT_VERSION)
+        self._open_environment()
+        _sync_directory(self._directory)
+
+    def _check_format(self) -> None:
+        """Refuse what is not ours before anything is touched."""
+        file = self._directory / FORMAT_FILE
+        if not file.exists():
+            foreign = [entry.name for entry in self._directory.iterdir() if entry.name not in (LOCK_FILE, _FORMAT_FILE_NEW)]
+            if foreign:
+                raise StoreFormatError(f"{self._directory} is not an mq9 data directory, and it is not empty")
+            return
+        text = file.read_bytes().strip()
+        if text != b"%d" % FORMAT_VERSION:
+            raise StoreFormatError(
+                f"the data in {self._directory} is of format {text.decode(errors='replace')!r};"
+                f" this version of mq9 knows format {FORMAT_VERSION}"
+            )
+
+    def _take_lock(self) -> None:
+        self._lock_file = os.open(self._directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock_file)
+            self._lock_file = -1
+            raise StoreLockedError(f"another broker has the data directory {self._directory} open") from None
+
+    def _open_environment(self) -> None:
+        try:
+            self._environment = lmdb.open(
+                str(self._directory), map_size=self._bytes_max, max_dbs=len(Table) + 1, max_readers=16, mode=0o600
+            )
+            self._blocks = self._environment.open_db(_BLOCKS)
+            self._tables = {table: self._environment.open_db(table.value.encode()) for table in Table}
+        except lmdb.Error as error:
+            raise StoreFailedError(f"cannot open the data in {self._directory}: {error}") from None
+
+    def _opened(self) -> lmdb.Environment:
+        if self._environment is None:
+            raise StoreFailedError("the store is not open")
+        return self._environment
+
+    def _close(self) -> None:
+        with self._environment_lock:
+            if self._environment is not None:
+                self._environment.close()
+                self._environment = None
+        if self._lock_file >= 0:
+            os.close(self._lock_file)
+            self._lock_file = -1
+
+    def _commit(self, commit: Commit) -> None:
+        if self._failed:
+            # LMDB refuses everything after a failed write of its own until it is opened again.
+            with self._environment_lock:
+                self._opened().close()
+                self._open_environment()
+            self._failed = False
+        try:
+            with self._opened().begin(write=True) as transaction:
+                for number, data in commit.blocks:
+                    if not transaction.put(number.to_bytes(_NUMBER_BYTES), data, db=self._blocks, append=True):
+                        raise StoreFailedError(f"block {number} is not above the blocks that are stored")
+                for number in commit.dropped:
+                    transaction.delete(number.to_bytes(_NUMBER_BYTES), db=self._blocks)
+                for table, key, value in commit.rows:
+                    if value is None:
+                        transaction.delete(key, db=self._tables[table])
+                    else:
+                        transaction.put(key, value, db=self._tables[table])
+        except lmdb.MapFullError:
+            raise StoreFullError(f"the data has reached its limit of {self._bytes_max} bytes") from None
+        except (lmdb.Error, OSError) as error:
+            self._failed = True
+            if os.strerror(errno.ENOSPC) in str(error):
+                raise StoreFullError("the disk is full") from None
+            raise StoreFailedError(f"cannot write to {self._directory}: {error}") from None
+
+
+def _scan(
+    environment: lmdb.Environment, database: object, after: bytes
+) -> list[tuple[bytes, bytes]]:
+    """The rows behind the key `after`, as many as are held at once."""
+    found: list[tuple[bytes, bytes]] = []
+    size = 0
+    with environment.begin(db=database) as transaction, transaction.cursor() as cursor:
+        there = cursor.set_range(after + b"\0") if after else cursor.first()
+        while there and size < _SCAN_BYTES and len(found) < _SCAN_ROWS:
+            found.append(cursor.item())
+            size += len(found[-1][1])
+            there = cursor.next()
+    return found
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    temporary = path.with_name(_FORMAT_FILE_NEW)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.rename(path)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
