@@ -23,11 +23,11 @@ def extensions() -> list[Extension]:
 
 
 setup(
-    ext_modules=cythonize(
+    ext_modules=cythonize(  # type: ignore[no-untyped-call] # Cython's build ships no types
         extensions(),
         include_path=["src"],
         nthreads=os.cpu_count() or 1,
-        # Indexes below zero mean nothing in C buffers. Bounds checks on Python sequences stay on: no hot path uses them.
+        # Indexes below zero mean nothing in C buffers. Bounds checks on Python sequences stay on.
         compiler_directives={"language_level": 3, "wraparound": False, "freethreading_compatible": False},
         build_dir="build/cython",
     )

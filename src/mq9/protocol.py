@@ -1,7 +1,7 @@
 """What is said on the wire: subjects, header names, limits, and the shapes of requests and replies.
 
-The one definition of all of it, used by the broker, the SDK and the command line alike; `docs/protocol.md` is the same in prose.
-Everything here is a value or a pure function.
+The one definition of all of it, used by the broker, the SDK and the command line alike; `docs/protocol.md` is the same
+in prose. Everything here is a value or a pure function.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from typing import Any, Final
 
 
 class Priority(StrEnum):
-    """The five priority words, first to last. `high`, `normal` and `low` are the ones to teach (docs/protocol.md §2)."""
+    """The five priority words, first to last (docs/protocol.md §2).
+
+    `high`, `normal` and `low` are the ones to teach.
+    """
 
     CRITICAL = "critical"
     URGENT = "urgent"
@@ -242,7 +245,10 @@ class FetchRequest:
 
 @dataclass(frozen=True, slots=True)
 class ListRequest:
-    """The body of list (docs/protocol.md §3): public mailboxes by name, those above `after` that begin with `prefix`."""
+    """The body of list (docs/protocol.md §3).
+
+    Public mailboxes in the order of their names: those above `after` that begin with `prefix`.
+    """
 
     limit: int = FETCH_LIMIT_DEFAULT
     after: str = ""

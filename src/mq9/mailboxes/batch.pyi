@@ -14,6 +14,7 @@ class Batch:
     effects: list[tuple[int, Effect]]
     rows: list[tuple[Table, bytes, bytes | None]]
     dropped: list[int]
+    changes: list[tuple[bytes, tuple[object]]]
     bytes: int
     def __bool__(self) -> bool: ...
     def then(self, effect: Effect) -> None: ...

@@ -29,7 +29,7 @@ cdef class BlockTable:
     cdef uint64_t _base        # the number of the first slot of the first chunk
     cdef uint64_t _count, _capacity
     cdef readonly uint64_t blocks
-    cdef readonly uint64_t bytes
+    cdef readonly uint64_t size
     cdef readonly uint64_t live_bytes
     cdef dict _dead            # number → bytearray, a bitmap over RECORD_MIN steps
     cdef readonly object emptied
@@ -44,7 +44,7 @@ cdef class BlockTable:
 
 cdef class BlockCache:
     cdef object _blocks
-    cdef readonly uint64_t bytes
+    cdef readonly uint64_t size
     cdef uint64_t _bytes_max
 
     cdef Block get(self, uint64_t number)

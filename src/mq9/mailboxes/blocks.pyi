@@ -9,7 +9,7 @@ class Block:
 
 class BlockTable:
     blocks: int
-    bytes: int
+    size: int
     live_bytes: int
     emptied: deque[int]
     def dropped(self, number: int) -> None: ...
@@ -20,6 +20,6 @@ class BlockTable:
     def forget_dead_without_block(self) -> list[int]: ...
 
 class BlockCache:
-    bytes: int
+    size: int
     def find(self, number: int) -> Block | None: ...
     def discard(self, number: int) -> None: ...

@@ -92,7 +92,7 @@ cdef class BlockTable:
         info.live_bytes = size
         info.kept = 1
         self.blocks += 1
-        self.bytes += size
+        self.size += size
         self.live_bytes += size
         if records == 0:
             self.emptied.append(number)
@@ -137,7 +137,7 @@ cdef class BlockTable:
         cdef BlockInfo* info = self.find(number)
         if info != NULL and info.kept:
             self.blocks -= 1
-            self.bytes -= info.size
+            self.size -= info.size
             self.live_bytes -= min(<uint64_t>info.live_bytes, self.live_bytes)
             memset(info, 0, sizeof(BlockInfo))
         self._dead.pop(number, None)
@@ -231,14 +231,14 @@ cdef class BlockCache:
         if block.number in self._blocks:
             return 0
         self._blocks[block.number] = block
-        self.bytes += block.size
-        while self.bytes > self._bytes_max and len(self._blocks) > 1:
+        self.size += block.size
+        while self.size > self._bytes_max and len(self._blocks) > 1:
             _, oldest = self._blocks.popitem(last=False)
-            self.bytes -= (<Block>oldest).size
+            self.size -= (<Block>oldest).size
         return 0
 
     def discard(self, uint64_t number):
         """Let go of a block."""
         block = self._blocks.pop(number, None)
         if block is not None:
-            self.bytes -= (<Block>block).size
+            self.size -= (<Block>block).size

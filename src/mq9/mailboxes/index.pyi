@@ -1,1 +1,0 @@
-"""Compiled only: nothing of it is visible to Python."""

@@ -14,7 +14,7 @@ cdef class Mailbox(Named):
     cdef readonly uint64_t number
     cdef readonly uint64_t created_ms
     cdef readonly uint64_t expires_ms      # 0: never
-    cdef readonly uint64_t bytes
+    cdef readonly uint64_t size
     cdef Level* levels[LEVELS]
     cdef readonly uint64_t count
     cdef readonly uint32_t ttl_s           # 0: never

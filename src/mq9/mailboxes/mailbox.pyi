@@ -7,7 +7,7 @@ class Mailbox(Named):
     number: int
     created_ms: int
     expires_ms: int
-    bytes: int
+    size: int
     count: int
     ttl_s: int
     public: bool

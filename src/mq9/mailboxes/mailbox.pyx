@@ -46,6 +46,7 @@ cdef class Mailbox(Named):
         return bool(self.is_over(now))
 
     cdef bint is_over(self, uint64_t now) noexcept:
+        """As `is_expired`."""
         return self.gone or (self.expires_ms != 0 and self.expires_ms <= now)
 
     cdef int add(self, int priority, const Entry* entry) except -1:
@@ -56,7 +57,7 @@ cdef class Mailbox(Named):
                 raise MemoryError()
         level_add(self.levels[priority], entry)
         self.count += 1
-        self.bytes += entry.size
+        self.size += entry.size
         return 0
 
     cdef Entry* find(self, uint64_t msg_id, int* priority) noexcept:

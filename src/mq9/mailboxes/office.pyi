@@ -1,5 +1,7 @@
 from collections.abc import Callable, Mapping
 
+from sortedcontainers import SortedDict
+
 from mq9.mailboxes.batch import Batch, Effect
 from mq9.mailboxes.blocks import BlockTable
 from mq9.mailboxes.delivery import Delivery
@@ -8,7 +10,6 @@ from mq9.mailboxes.mailbox import Mailbox
 from mq9.mailboxes.timers import Timers
 from mq9.native.bytemap import ByteMap
 from mq9.protocol import ProtocolError
-from sortedcontainers import SortedDict
 
 class PostOffice:
     mailboxes: ByteMap[Mailbox]

@@ -359,7 +359,7 @@ cdef class PostOffice:
         cdef uint32_t size = entry.size
         level_remove(mailbox.levels[priority], msg_id)
         mailbox.count -= 1
-        mailbox.bytes -= size
+        mailbox.size -= size
         self.messages -= 1
         self.message_bytes -= size
         self.blocks.release(block, size)

@@ -1,7 +1,7 @@
 """Create, delete and remove: what each asks of the post office, and what it answers when that is durable.
 
-Each is an effect: it is put into the open batch with the rows that make it durable, `apply` happens when the commit has returned,
-`fail` when it has not gone through. `done` is then called once, with the reply or with the ProtocolError.
+Each is an effect: it is put into the open batch with the rows that make it durable, `apply` happens when the commit has
+returned, `fail` when it has not gone through. `done` is then called once, with the reply or with the ProtocolError.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ Done = Callable[[Reply | ProtocolError], None]
 NO_MAILBOX = "no such mailbox"
 
 
-def create(office: PostOffice, request: CreateRequest, private_id: str, default_ttl_s: int, now: int, done: Done) -> None:
+def create(
+    office: PostOffice, request: CreateRequest, private_id: str, default_ttl_s: int, now: int, done: Done
+) -> None:
     """Create a mailbox, or answer with the one that has the name (docs/protocol.md §3, create).
 
     Arguments:
@@ -164,9 +166,7 @@ class _Renewal:
 
 
 class _Deletion:
-    def __init__(
-        self, office: PostOffice, mailbox: Mailbox, msg_id: int, place: tuple[int, int], done: Done
-    ) -> None:
+    def __init__(self, office: PostOffice, mailbox: Mailbox, msg_id: int, place: tuple[int, int], done: Done) -> None:
         self._office = office
         self._mailbox = mailbox
         self._msg_id = msg_id

@@ -1,4 +1,4 @@
-from collections.abc import Buffer
+from mq9.mailboxes.blocks import Block
 
 class StoredMessage:
     msg_id: int
@@ -8,4 +8,4 @@ class StoredMessage:
     payload: bytes
     def header(self, name: str) -> str | None: ...
 
-def read_message(data: Buffer, offset: int) -> StoredMessage: ...
+def read_message(data: bytes | Block, offset: int) -> StoredMessage: ...

@@ -1,1 +1,4 @@
-"""The asyncio edge: listeners, sessions, the committer, HTTP. The only room that knows sockets, clocks, files and uvloop."""
+"""The asyncio edge: listeners, sessions, the committer, HTTP.
+
+The only room that knows sockets, clocks, files and uvloop.
+"""

@@ -1,7 +1,7 @@
 """The operations of docs/protocol.md §3 other than send and receive: what a request's subject names, is done here.
 
-A request is answered to the connection that asked; one without a reply subject is carried out all the same, and refused with the
--ERR of a publish when it cannot be.
+A request is answered to the connection that asked; one without a reply subject is carried out all the same, and refused
+with the -ERR of a publish when it cannot be.
 """
 
 from __future__ import annotations
@@ -126,10 +126,12 @@ class Api:
             found.append(mailbox)
         session.respond(
             reply,
-            dump({
-                "mailboxes": [describe(mailbox) for mailbox in found],
-                "next": found[-1].name.decode() if more else None,
-            }),
+            dump(
+                {
+                    "mailboxes": [describe(mailbox) for mailbox in found],
+                    "next": found[-1].name.decode() if more else None,
+                }
+            ),
         )
 
     def _fetch(self, session: MailSession, rest: bytes, reply: bytes | None, body: bytes) -> None:
@@ -142,7 +144,11 @@ class Api:
         if not number.isdigit() or int(number) > protocol.MSG_ID_MAX:
             raise ProtocolError(400, "the last token must be the msg_id of a message")
         operations.delete(
-            self._office, mailbox, int(number), self._now(), self._answer(session, protocol.DELETE.encode() + rest, reply)
+            self._office,
+            mailbox,
+            int(number),
+            self._now(),
+            self._answer(session, protocol.DELETE.encode() + rest, reply),
         )
 
     def _remove(self, session: MailSession, rest: bytes, reply: bytes | None, _body: bytes) -> None:

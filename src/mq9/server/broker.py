@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import platform
 import secrets
@@ -30,8 +31,8 @@ from mq9.version import VERSION
 
 log = logging.getLogger("mq9")
 
-# What INFO says of the version: clients compare it to learn which parts of the NATS protocol a server speaks (headers, no responders
-# with the subject), so it is the nats-server release whose core protocol this broker follows.
+# What INFO says of the version: clients compare it to learn which parts of the NATS protocol a server speaks (headers,
+# no responders with the subject), so it is the nats-server release whose core protocol this broker follows.
 NATS_VERSION = "2.12.0"
 ALIVE_CHECK_S = 1.0
 TICK_S = 0.1
@@ -98,11 +99,13 @@ class Server:
         self._server.close()
         for timer in self._timers.values():
             timer.cancel()
+        for session in list(self.hub.sessions.values()):
+            session.pause_reading()
         await self.fetcher.stop()
         await self.committer.drain()
         self.hub.flush()
         for session in list(self.hub.sessions.values()):
-            session.close("server shutdown")
+            session.close("")
         await self._wait_for_sessions()
         await self.block_reader.stop()
         await self.store.close()
@@ -224,9 +227,8 @@ class Server:
 
     async def _wait_for_sessions(self) -> None:
         """Give clients a while to take what was written for them; who does not is cut off."""
-        deadline = self._loop.time() + STOP_TIMEOUT_S
-        while self.hub.sessions and self._loop.time() < deadline:
-            await asyncio.sleep(0.01)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.hub.all_gone.wait(), STOP_TIMEOUT_S)
         for session in list(self.hub.sessions.values()):
             session.transport.abort()
         await asyncio.sleep(0)

@@ -1,7 +1,8 @@
 """The committer: one commit for everything that arrived while the one before was on its way to the disk.
 
-At the end of the turn in which something was asked for, the open batch is sealed and given to the store; when its fsync has
-returned, the post office settles it and whoever waits is told. With nothing under way a single message is committed at once.
+At the end of the turn in which something was asked for, the open batch is sealed and given to the store; when its fsync
+has returned, the post office settles it and whoever waits is told. With nothing under way a single message is committed
+at once.
 """
 
 from __future__ import annotations
@@ -66,22 +67,26 @@ class Committer:
         self._task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._task = None
         if not task.cancelled() and (error := task.exception()) is not None:
             log.critical("the committer failed", exc_info=error)
             raise error
 
     async def _run(self) -> None:
-        while (batch := self._office.seal(self._now())) is not None:
-            started = self._loop.time()
-            try:
-                await self._store.commit(_commit_of(batch))
-            except StoreError as error:
-                self._fail(batch, error)
-                return
-            self.commits += 1
-            self._office.settle(batch, self._now())
-            self._settled(self._loop.time() - started)
+        try:
+            while (batch := self._office.seal(self._now())) is not None:
+                started = self._loop.time()
+                try:
+                    await self._store.commit(_commit_of(batch))
+                except StoreError as error:
+                    self._fail(batch, error)
+                    return
+                self.commits += 1
+                self._office.settle(batch, self._now())
+                self._settled(self._loop.time() - started)
+        finally:
+            # Here and not when the task is seen to have ended: what comes between must be able to wake the committer
+            # again.
+            self._task = None
 
     def _fail(self, batch: Batch, error: StoreError) -> None:
         """A batch could not be committed: nor can those behind it, which may build on it."""

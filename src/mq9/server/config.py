@@ -51,7 +51,10 @@ class Config:
 
     @classmethod
     def load(
-        cls, file: Path | None = None, environment: Mapping[str, str] | None = None, given: Mapping[str, Any] | None = None
+        cls,
+        file: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        given: Mapping[str, Any] | None = None,
     ) -> Self:
         """The configuration of a broker: `given` wins over `environment` (MQ9_PORT …), which wins over the TOML `file`.
 

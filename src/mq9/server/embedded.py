@@ -1,4 +1,7 @@
-"""A whole broker inside a Python process, on a thread of its own: for tests and for applications of a single process."""
+"""A whole broker inside a Python process, on a thread of its own.
+
+For tests, and for applications of a single process.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +88,7 @@ class Broker:
     def _run(self, ready: threading.Event) -> None:
         try:
             uvloop.run(self._serve(ready))
-        except BaseException as error:  # noqa: BLE001 - start() raises it in the thread that called
+        except BaseException as error:
             self._failure = error
         finally:
             ready.set()

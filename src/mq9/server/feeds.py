@@ -75,7 +75,8 @@ class PublicFeeds:
 class PublicFeed:
     """One client's subscription to the list: first every mailbox that is there, as there is room, then what happens.
 
-    While the snapshot is under way, `_shown` is the last name of it: what happens to a later name will be seen when it is reached.
+    While the snapshot is under way, `_shown` is the last name of it: what happens to a later name will be seen when it
+    is reached.
     """
 
     def __init__(self, feeds: PublicFeeds, session: MailSession, subject: bytes, sid: bytes) -> None:

@@ -1,7 +1,7 @@
 """Fetch: read messages without consuming them (docs/protocol.md §3, fetch).
 
-The index says which messages there are; their bytes come from the blocks, which may have to be read from the store, so a fetch is
-a task that gives way between blocks.
+The index says which messages there are; their bytes come from the blocks, which may have to be read from the store, so
+a fetch is a task that gives way between blocks.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ class Fetcher:
         self._under_way: dict[int, int] = {}
 
     def fetch(self, session: MailSession, mailbox: Mailbox, request: FetchRequest, reply: bytes | None) -> None:
-        """Begin a fetch; its answer goes to `reply`. Raises ProtocolError 429 when this client has too many under way."""
+        """Begin a fetch; its answer goes to `reply`.
+
+        Raises ProtocolError 429 when this client has too many under way.
+        """
         if reply is None:
             return
         client = session.client_id

@@ -58,7 +58,8 @@ class HttpServer:
     def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO")
         if path == "/metrics":
-            return self._metrics_app(environ, start_response)
+            answer: Iterable[bytes] = self._metrics_app(environ, start_response)
+            return answer
         if path == "/healthz":
             return _say(start_response, "200 OK", b'{"status":"ok"}\n')
         return _say(start_response, "404 Not Found", b'{"error":"there is only /healthz and /metrics"}\n')

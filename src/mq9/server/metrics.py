@@ -27,7 +27,10 @@ class Metrics(Collector):
         self._server = server
         self.registry = CollectorRegistry()
         self.commit_seconds = Histogram(
-            "mq9_commit_seconds", "How long commits took, fsync included", buckets=_COMMIT_BUCKETS, registry=self.registry
+            "mq9_commit_seconds",
+            "How long commits took, fsync included",
+            buckets=_COMMIT_BUCKETS,
+            registry=self.registry,
         )
         self.damaged_blocks = 0
         self.registry.register(self)
@@ -55,7 +58,7 @@ class Metrics(Collector):
         yield GaugeMetricFamily("mq9_stored_messages", "Messages stored", office.messages)
         yield GaugeMetricFamily("mq9_stored_bytes", "Bytes of the records of stored messages", office.message_bytes)
         yield GaugeMetricFamily("mq9_blocks", "Blocks stored", office.blocks.blocks)
-        yield GaugeMetricFamily("mq9_block_bytes", "Bytes of stored blocks, dead records included", office.blocks.bytes)
+        yield GaugeMetricFamily("mq9_block_bytes", "Bytes of stored blocks, dead records included", office.blocks.size)
         yield CounterMetricFamily("mq9_damaged_blocks", "Blocks found damaged at the start", self.damaged_blocks)
         expired = CounterMetricFamily("mq9_expired", "What ended by its time", labels=["what"])
         expired.add_metric(["message"], office.expired_messages)

@@ -12,6 +12,7 @@ cdef class Hub(Shared):
     cdef readonly Router router
     cdef readonly object info
     cdef readonly dict sessions
+    cdef readonly object all_gone   # an asyncio.Event, set while there is no session
     cdef readonly Py_ssize_t connections_max
     cdef readonly Py_ssize_t subscriptions_max
     cdef readonly Py_ssize_t subject_max

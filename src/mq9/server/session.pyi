@@ -1,4 +1,5 @@
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, Event
+from collections.abc import Callable
 from typing import Any
 
 from mq9.routing.router import Router
@@ -9,6 +10,7 @@ class Hub(Shared):
     router: Router
     info: dict[str, Any]
     sessions: dict[int, Session]
+    all_gone: Event
     connections_max: int
     subscriptions_max: int
     subject_max: int
@@ -18,7 +20,8 @@ class Hub(Shared):
     refusals: dict[str, int]
     def __init__(self, loop: AbstractEventLoop, config: Config, info: dict[str, Any]) -> None: ...
 
-class Interest: ...
+class Interest:
+    on_end: Callable[[], None] | None
 
 class Session(Connection):
     client_id: int

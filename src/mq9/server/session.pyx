@@ -5,7 +5,9 @@ subjects, PING, and the fate of wrong input as nats-server deals it (docs/protoc
 to the subclass in mail.pyx.
 """
 
+import asyncio
 import json
+import logging
 from bisect import insort
 
 from libc.string cimport memcmp, memcpy
@@ -16,6 +18,8 @@ from mq9.wire.encode cimport message_head, message_head_max
 from mq9.wire.frames cimport (
     CONTROL_LINE_TOO_LONG, MALFORMED_ARGUMENTS, PAYLOAD_TOO_LARGE, PEER_ERROR, UNKNOWN_OPERATION, Violation,
 )
+
+log = logging.getLogger("mq9")
 
 cdef enum:
     ROOT_SIZE = 5
@@ -50,6 +54,8 @@ cdef class Hub(Shared):
         self.router = Router()
         self.info = info
         self.sessions = {}
+        self.all_gone = asyncio.Event()
+        self.all_gone.set()
         self.connections_max = config.max_connections
         self.subscriptions_max = config.max_subscriptions
         self.subject_max = config.max_subject
@@ -135,12 +141,17 @@ cdef class Session(Connection):
             self.close("maximum connections exceeded", b"-ERR 'maximum connections exceeded'\r\n")
             return
         hub.sessions[self.client_id] = self
+        hub.all_gone.clear()
         self._flush()
 
     def connection_lost(self, exception):
         Connection.connection_lost(self, exception)
         self.hub.sessions.pop(self.client_id, None)
+        if not self.hub.sessions:
+            self.hub.all_gone.set()
         self.end_all_subscriptions()
+        if self.close_reason:
+            log.info("client %d (%s) was cut off: %s", self.client_id, self.client_address, self.close_reason)
         if self.hub.publisher is self:
             self.hub.publisher = None
 
@@ -192,6 +203,7 @@ cdef class Session(Connection):
         return self.deliver_core(frame)
 
     cdef int deliver_core(self, Publish* frame) except -1:
+        """Deliver a publish to whoever subscribed, and say so when a request reached nobody."""
         cdef Hub hub = self.hub
         cdef Router router = hub.router
         cdef Route route = self._route

@@ -1,8 +1,8 @@
 """What the broker asks of a store.
 
-Seven methods, all awaitable, because an engine may be remote and take milliseconds: several commits may be in flight, and reads
-are waited for. What a block or a row contains is decided above this contract. tests/store/test_conformance.py is the same in code:
-every engine passes it.
+Seven methods, all awaitable, because an engine may be remote and take milliseconds: several commits may be in flight,
+and reads are waited for. What a block or a row contains is decided above this contract. tests/store/test_conformance.py
+is the same in code: every engine passes it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class Commit:
     """Everything that becomes durable together.
 
     Attributes:
-        blocks: new blocks as (number, bytes); numbers rise within the commit and above all that the store ever held. The bytes may
+        blocks: new blocks as (number, bytes); numbers rise within the commit and above all that the store ever held.
+        The bytes may
             be any contiguous buffer and must not change before the commit has returned.
         dropped: numbers of blocks to remove; unknown ones are ignored.
         rows: changes to tables in their order, as (table, key, value); a value of None removes the row.
@@ -68,7 +69,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How much an engine holds: bytes on disk (or in memory for an engine without one) and whether it survives its process."""
+    """How much an engine holds: bytes on disk (or in memory), and whether that survives the process."""
 
     bytes_stored: int
     durable: bool
@@ -98,9 +99,9 @@ class Store(ABC):
     async def commit(self, commit: Commit) -> None:
         """Make `commit` durable, all or nothing.
 
-        When it returns, all of it survives the end of the process and of the machine's power, and every later read sees it. Commits
-        become durable in the order in which they were started. Raises StoreFullError or StoreFailedError: then nothing of it is seen
-        by any later read.
+        When it returns, all of it survives the end of the process and of the machine's power, and every later read sees
+        it. Commits become durable in the order in which they were started. Raises StoreFullError or StoreFailedError:
+        then nothing of it is seen by any later read.
         """
 
     @abstractmethod

@@ -1,7 +1,7 @@
 """The engine on the local disk: LMDB, one transaction with its fsync for each commit.
 
-A thread of its own commits and another reads, so that reading never waits for an fsync and the event loop for neither. Blocks are
-put under rising numbers at the end of one tree, which is the cheapest thing that LMDB can be asked to do.
+A thread of its own commits and another reads, so that reading never waits for an fsync and the event loop for neither.
+Blocks are put under rising numbers at the end of one tree, which is the cheapest thing that LMDB can be asked to do.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -95,7 +96,7 @@ class LmdbStore(Store):
         """See Store.scan_blocks."""
         after = b""
         while True:
-            found = await self._read(lambda environment, start=after: _scan(environment, self._blocks, start))
+            found = await self._read(partial(_scan, database=self._blocks, after=after))
             if not found:
                 return
             after = found[-1][0]
@@ -105,7 +106,7 @@ class LmdbStore(Store):
         """See Store.scan_rows."""
         after = b""
         while True:
-            found = await self._read(lambda environment, start=after: _scan(environment, self._tables[table], start))
+            found = await self._read(partial(_scan, database=self._tables[table], after=after))
             if not found:
                 return
             after = found[-1][0]
@@ -150,7 +151,9 @@ class LmdbStore(Store):
         """Refuse what is not ours before anything is touched."""
         file = self._directory / FORMAT_FILE
         if not file.exists():
-            foreign = [entry.name for entry in self._directory.iterdir() if entry.name not in (LOCK_FILE, _FORMAT_FILE_NEW)]
+            foreign = [
+                entry.name for entry in self._directory.iterdir() if entry.name not in (LOCK_FILE, _FORMAT_FILE_NEW)
+            ]
             if foreign:
                 raise StoreFormatError(f"{self._directory} is not an mq9 data directory, and it is not empty")
             return
@@ -222,9 +225,7 @@ class LmdbStore(Store):
             raise StoreFailedError(f"cannot write to {self._directory}: {error}") from None
 
 
-def _scan(
-    environment: lmdb.Environment, database: object, after: bytes
-) -> list[tuple[bytes, bytes]]:
+def _scan(environment: lmdb.Environment, database: lmdb._Database, after: bytes) -> list[tuple[bytes, bytes]]:
     """The rows behind the key `after`, as many as are held at once."""
     found: list[tuple[bytes, bytes]] = []
     size = 0
