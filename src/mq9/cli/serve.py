@@ -25,12 +25,14 @@ def serve(config: Path | None, **given: Any) -> None:
 
     An option wins over the environment (MQ9_PORT, MQ9_DATA_DIR …), which wins over the configuration file.
     """
-    import uvloop  # noqa: PLC0415 - the client commands must not load the server
+    import uvloop
 
-    from mq9.server.broker import Server  # noqa: PLC0415
-    from mq9.server.config import Config, ConfigError  # noqa: PLC0415
-    from mq9.store.contract import StoreError  # noqa: PLC0415
+    from mq9.server import process
+    from mq9.server.broker import Server
+    from mq9.server.config import Config, ConfigError
+    from mq9.store.contract import StoreError
 
+    process.prepare()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
 
     async def run() -> None:

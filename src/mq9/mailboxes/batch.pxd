@@ -32,6 +32,7 @@ cdef class Batch:
     cdef readonly list rows
     cdef readonly list dropped
     cdef readonly list changes             # (mail_id, change) as the post office noted them
-    cdef readonly size_t bytes
+    cdef size_t size           # bytes of the records of its messages
 
+    cdef void _release(self) noexcept
     cdef Sent* add(self, Mailbox mailbox, Sender sender, const char* reply, size_t reply_size) except NULL

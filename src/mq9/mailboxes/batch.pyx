@@ -22,16 +22,20 @@ cdef class Batch:
         self.changes = []
 
     def __dealloc__(self):
-        cdef size_t at
-        for at in range(self.count):
-            Py_DECREF(<object>self.sents[at].mailbox)
-            if self.sents[at].sender != NULL:
-                Py_DECREF(<object>self.sents[at].sender)
+        self._release()
         free(self.sents)
         buffer_free(&self.replies)
 
     def __bool__(self):
         return bool(self.count or self.effects or self.rows or self.dropped)
+
+    cdef void _release(self) noexcept:
+        cdef size_t at
+        for at in range(self.count):
+            Py_DECREF(<object>self.sents[at].mailbox)
+            if self.sents[at].sender != NULL:
+                Py_DECREF(<object>self.sents[at].sender)
+        self.count = 0
 
     cdef Sent* add(self, Mailbox mailbox, Sender sender, const char* reply, size_t reply_size) except NULL:
         """Note one more message; the caller fills in what is known of its record."""
@@ -58,6 +62,13 @@ cdef class Batch:
             sent.sender = <PyObject*>sender
         self.count += 1
         return sent
+
+    def drop_messages(self):
+        """Forget the messages and the blocks that hold them; effects that stood between them keep their order."""
+        self._release()
+        self.blocks = []
+        self.open_block = None
+        self.effects = [(0, effect) for _, effect in self.effects]
 
     def then(self, effect):
         """Let `effect` happen after everything that the batch has up to now."""

@@ -172,6 +172,10 @@ cdef class BlockTable:
         cdef uint32_t place = offset // RECORD_MIN
         return bits is not None and place // 8 < len(bits) and (bits[place // 8] >> (place % 8)) & 1
 
+    def is_marked(self, uint64_t number, uint32_t offset):
+        """As `is_dead`, from Python."""
+        return bool(self.is_dead(number, offset))
+
     def mark_dead(self, uint64_t number, uint32_t offset):
         """Note that the record at `offset` was removed; returns the block's row in the table of the dead."""
         cdef uint32_t place = offset // RECORD_MIN
@@ -194,14 +198,14 @@ cdef class BlockTable:
         """Whether the block has a row in the table of the dead."""
         return number in self._dead
 
-    def forget_dead_without_block(self):
-        """After loading: the numbers of blocks that have such a row and are not there themselves."""
+    def forget_dead_without_block(self, damaged):
+        """After loading: the numbers of blocks that have such a row and are not there themselves, nor in `damaged`."""
         cdef uint64_t number
         cdef BlockInfo* info
         gone = []
         for number in self._dead:
             info = self.find(number)
-            if info == NULL or not info.kept:
+            if (info == NULL or not info.kept) and number not in damaged:
                 gone.append(number)
         for number in gone:
             del self._dead[number]

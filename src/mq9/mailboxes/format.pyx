@@ -74,6 +74,19 @@ def check_block(data, uint64_t number):
     return records
 
 
+def seal_row(bytes key not None, bytes body not None):
+    """The value of a row: its body, and a CRC-32 of key and body, since the store keeps no checksums of its own."""
+    return body + crc32(body, crc32(key)).to_bytes(4, "little")
+
+
+def open_row(bytes key not None, bytes value not None):
+    """The body of a row. Raises DamagedError when it is not what was sealed under `key`."""
+    body = value[:max(len(value) - 4, 0)]
+    if seal_row(key, body) != value:
+        raise DamagedError("does not match its checksum")
+    return body
+
+
 class MailboxRow(NamedTuple):
     """A mailbox as it is stored, under its number. Times in Unix ms; `ttl_s` 0 and `expires_ms` 0 for never."""
 
@@ -96,18 +109,19 @@ class MailboxRow(NamedTuple):
         head = _MAILBOX_HEAD.pack(
             _ROW_VERSION, flags, len(self.mail_id), len(self.desc), self.ttl_s, self.created_ms, self.expires_ms
         )
-        return head + self.mail_id + self.desc
+        return seal_row(self.key, head + self.mail_id + self.desc)
 
     @classmethod
     def unpack(cls, key, value):
         """The row of this key and value. Raises DamagedError."""
+        value = open_row(key, value)
         try:
             version, flags, id_size, desc_size, ttl_s, created_ms, expires_ms = _MAILBOX_HEAD.unpack_from(value)
         except struct.error:
-            raise DamagedError("a mailbox row is too short") from None
+            raise DamagedError("is too short") from None
         start = _MAILBOX_HEAD.size
         if version != _ROW_VERSION or len(value) != start + id_size + desc_size or len(key) != 8:
-            raise DamagedError("a mailbox row has a wrong size or version")
+            raise DamagedError("has a wrong size or version")
         return cls(
             int.from_bytes(key, "big"), bytes(value[start:start + id_size]), bool(flags & _FLAG_PUBLIC),
             bytes(value[start + id_size:]), ttl_s, created_ms, expires_ms,
@@ -123,12 +137,12 @@ class Marks(NamedTuple):
 
     def pack(self):
         """The value of the row MARKS_KEY in Table.META."""
-        return _MARKS.pack(*self)
+        return seal_row(MARKS_KEY, _MARKS.pack(*self))
 
     @classmethod
     def unpack(cls, value):
         """Raises DamagedError."""
         try:
-            return cls(*_MARKS.unpack(value))
+            return cls(*_MARKS.unpack(open_row(MARKS_KEY, value)))
         except struct.error:
-            raise DamagedError("the row of marks has a wrong size") from None
+            raise DamagedError("has a wrong size") from None

@@ -17,7 +17,7 @@ from mq9.mailboxes.format cimport (
     BLOCK_HEAD, FLAG_EXPIRES, RECORD_MIN, record_expires_ms, record_is_sound, record_mailbox, record_msg_id, record_priority,
     record_size, store32, store64,
 )
-from mq9.mailboxes.format import MARKS_KEY, MailboxRow, Marks, check_block, DamagedError
+from mq9.mailboxes.format import MARKS_KEY, DamagedError, MailboxRow, Marks, check_block, open_row, seal_row
 from mq9.mailboxes.index cimport Entry, Level, entry_expires, level_free, level_remove, level_take
 from mq9.mailboxes.mailbox cimport LEVELS, Receiver
 from mq9.mailboxes.timers cimport Timer
@@ -95,10 +95,10 @@ cdef class PostOffice:
         self._batch.rows.append((Table.MAILBOXES, row.key, row.pack()))
         self._note(row.mail_id, row)
 
-    def drop_row(self, Mailbox mailbox not None):
-        """Remove a mailbox's row with the open batch."""
-        self._batch.rows.append((Table.MAILBOXES, mailbox.number.to_bytes(8, "big"), None))
-        self._note(mailbox.name, None)
+    def drop_row(self, uint64_t number, bytes mail_id not None):
+        """Remove the row of a mailbox with the open batch."""
+        self._batch.rows.append((Table.MAILBOXES, number.to_bytes(8, "big"), None))
+        self._note(mail_id, None)
 
     def _note(self, bytes mail_id, row):
         change = (row,)
@@ -111,7 +111,8 @@ cdef class PostOffice:
 
     def kill(self, uint64_t block, uint32_t offset):
         """Make the removal of one record durable with the open batch."""
-        self._batch.rows.append((Table.DEAD, block.to_bytes(8, "big"), self.blocks.mark_dead(block, offset)))
+        key = block.to_bytes(8, "big")
+        self._batch.rows.append((Table.DEAD, key, seal_row(key, self.blocks.mark_dead(block, offset))))
 
     def then(self, effect not None):
         """Let `effect` happen when the open batch is durable, after everything that the batch has up to now."""
@@ -154,14 +155,32 @@ cdef class PostOffice:
             at += 8
         at = write_bytes(at, message.headers, message.header_size)
         write_bytes(at, message.payload, message.payload_size)
-        batch.bytes += size
+        batch.size += size
         self.backlog += size
-        if batch.bytes >= BATCH_TARGET:
+        if batch.size >= BATCH_TARGET:
             self._full.append(batch)
             self._batch = Batch()
         if not self._told:
             self._tell()
         return 0
+
+    def put(self, Mailbox mailbox not None, int rank, bytes payload not None, uint64_t expires_ms, uint64_t now):
+        """As `send`, for whoever has the message as an object and waits for nothing.
+
+        Arguments:
+            rank: of the priority, 0 to 4.
+            expires_ms: when it ends, Unix ms; 0 for with its mailbox.
+        """
+        cdef Message message
+        if not 0 <= rank < LEVELS:
+            raise ValueError("rank must be from 0 to 4")
+        message.priority = rank
+        message.expires_ms = expires_ms
+        message.headers = NULL
+        message.header_size = 0
+        message.payload = payload
+        message.payload_size = len(payload)
+        self.send(mailbox, &message, None, NULL, 0, now)
 
     def _tell(self):
         if not self._told:
@@ -211,14 +230,15 @@ cdef class PostOffice:
         for number in batch.dropped:
             self.blocks.dropped(number)
             self.delivery.cache.discard(number)
-        self.refusal = None
+        if batch.count:
+            self.refusal = None
         for position, effect in batch.effects:
             self._settle_messages(batch, done, position, stirred)
             done = position
             effect.apply(now)
         self._settle_messages(batch, done, batch.count, stirred)
         self._forget_changes(batch)
-        self.backlog -= batch.bytes
+        self.backlog -= batch.size
         for mailbox in stirred:
             self.delivery.stir(mailbox)
         if self.blocks.emptied:
@@ -268,13 +288,21 @@ cdef class PostOffice:
             effect.fail(error)
         self.blocks.emptied.extend(batch.dropped)
         self._forget_changes(batch)
-        self.backlog -= batch.bytes
+        self.backlog -= batch.size
         self.refusal = error
         self._told = bool(self._full)
 
     def accept(self):
         """Commits succeed again."""
         self.refusal = None
+
+    def give_up_messages(self, Batch batch not None, error not None):
+        """There is no space for the batch's messages: refuse them, and keep what else the batch has for another commit."""
+        self._refuse_messages(batch, error)
+        batch.drop_messages()
+        self.backlog -= batch.size
+        batch.size = 0
+        self.refusal = error
 
     cdef int _refuse_messages(self, Batch batch, object error) except -1:
         cdef size_t at
@@ -472,9 +500,10 @@ cdef class PostOffice:
     def load_block(self, uint64_t number, bytes data not None, uint64_t now):
         """Take over the messages of a block. Raises DamagedError, with nothing taken over, when it is not what was stored."""
         cdef const char* block = data
-        cdef uint32_t records = check_block(data, number), at
+        cdef uint32_t records, at
         cdef size_t offset = BLOCK_HEAD
         self._next_block = max(self._next_block, number + 1)
+        records = check_block(data, number)
         for at in range(records):
             if not record_is_sound(block + offset, len(data) - offset):
                 raise DamagedError("has a record that does not fit into it")
@@ -509,10 +538,18 @@ cdef class PostOffice:
             self.timers.add(expires, mailbox, entry.msg_id)
         return 0
 
-    def finish_loading(self):
-        """Everything that is stored was taken over."""
+    def load_dead(self, bytes key not None, bytes value not None):
+        """Take over the row of a block in the table of the dead. Raises DamagedError."""
+        self.blocks.load_dead(int.from_bytes(key, "big"), open_row(key, value))
+
+    def finish_loading(self, damaged):
+        """Everything that is stored was taken over, but for the blocks whose numbers are in `damaged`.
+
+        Their msg_ids are not known, and must not be given out again: as many as such a block can hold are left out.
+        """
         self._by_number = {}
-        for number in self.blocks.forget_dead_without_block():
+        self._next_msg_id += len(damaged) * (BLOCK_TARGET // RECORD_MIN + 1)
+        for number in self.blocks.forget_dead_without_block(damaged):
             self._batch.rows.append((Table.DEAD, number.to_bytes(8, "big"), None))
         if self._batch or self.blocks.emptied:
             self._tell()

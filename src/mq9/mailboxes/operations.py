@@ -33,12 +33,9 @@ def create(
     Raises ProtocolError when it is refused at once.
     """
     mail_id = (request.name or private_id).encode()
-    pending = office.latest_row(mail_id)
-    mailbox = office.get(mail_id, now)
-    if pending is not None and pending[0] is not None:
-        _answer_existing(office, request, pending[0], now, done)
-    elif mailbox is not None and pending is None:
-        _answer_existing(office, request, _row_of(mailbox), now, done)
+    former = _latest_row(office, mail_id)
+    if former is not None and not 0 < former.expires_ms <= now:
+        _answer_existing(office, request, former, now, done)
     elif request.renew and request.name is not None and request.name.startswith("m-"):
         raise ProtocolError(404, NO_MAILBOX)
     else:
@@ -48,8 +45,19 @@ def create(
         row = MailboxRow(
             office.new_number(), mail_id, request.public, request.desc.encode(), ttl_s, now, _end(now, ttl_s)
         )
+        if former is not None:  # it has expired and was not taken away yet
+            office.drop_row(former.number, mail_id)
         office.put_row(row)
         office.then(_Creation(office, row, done))
+
+
+def _latest_row(office: PostOffice, mail_id: bytes) -> MailboxRow | None:
+    """The mailbox of this name as it will be when everything that was asked for is durable; it may have expired."""
+    change = office.latest_row(mail_id)
+    if change is not None:
+        return change[0]
+    mailbox = office.mailboxes.get(mail_id)
+    return None if mailbox is None else _row_of(mailbox)
 
 
 def _answer_existing(office: PostOffice, request: CreateRequest, row: MailboxRow, now: int, done: Done) -> None:
@@ -74,13 +82,16 @@ def delete(office: PostOffice, mailbox: Mailbox, msg_id: int, now: int, done: Do
     if place is None:
         done({"deleted": False})
         return
-    office.kill(*place)
-    office.then(_Deletion(office, mailbox, msg_id, place, done))
+    # A deletion that was asked for already and is not durable yet makes this one void, or fails together with it.
+    marks = not office.blocks.is_marked(*place)
+    if marks:
+        office.kill(*place)
+    office.then(_Deletion(office, mailbox, msg_id, place if marks else None, done))
 
 
 def remove(office: PostOffice, mailbox: Mailbox, done: Done) -> None:
     """End a mailbox at once."""
-    office.drop_row(mailbox)
+    office.drop_row(mailbox.number, mailbox.name)
     office.then(_Removal(office, mailbox, done))
 
 
@@ -166,11 +177,13 @@ class _Renewal:
 
 
 class _Deletion:
-    def __init__(self, office: PostOffice, mailbox: Mailbox, msg_id: int, place: tuple[int, int], done: Done) -> None:
+    def __init__(
+        self, office: PostOffice, mailbox: Mailbox, msg_id: int, marked: tuple[int, int] | None, done: Done
+    ) -> None:
         self._office = office
         self._mailbox = mailbox
         self._msg_id = msg_id
-        self._place = place
+        self._marked = marked
         self._done = done
 
     def apply(self, now: int) -> None:
@@ -179,7 +192,8 @@ class _Deletion:
 
     def fail(self, error: ProtocolError) -> None:
         """The message stays."""
-        self._office.blocks.unmark_dead(*self._place)
+        if self._marked is not None:
+            self._office.blocks.unmark_dead(*self._marked)
         self._done(error)
 
 

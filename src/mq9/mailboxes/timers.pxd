@@ -29,6 +29,7 @@ cdef class Timers:
     cdef readonly uint64_t count
     cdef uint64_t stale
     cdef uint32_t _sweep_at
+    cdef uint32_t _barren      # slots looked through since one had something stale
 
     cdef int add(self, uint64_t due, object owner, uint64_t msg_id) except -1
     cdef bint pop(self, uint64_t now, Timer* timer) except -1

@@ -171,13 +171,13 @@ cdef class Timers:
                     slot.timers[kept] = slot.timers[at]
                     kept += 1
             looked += slot.count + 1
+            self._barren = self._barren + 1 if kept == slot.count else 0
             slot.count = kept
             if kept == 0:
                 _release(slot)
-            self._sweep_at += 1
-            if self._sweep_at == WHEELS * SLOTS:
-                self._sweep_at = 0
-                # What a whole round did not find was already handed out.
-                self.stale = min(self.stale, self.count // 2)
-                return 0
+            self._sweep_at = (self._sweep_at + 1) % (WHEELS * SLOTS)
+            if self._barren == WHEELS * SLOTS:
+                # A whole round found nothing: what was counted as stale has been handed out.
+                self._barren = 0
+                self.stale = 0
         return 0

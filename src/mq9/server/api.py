@@ -17,6 +17,7 @@ from mq9.mailboxes import operations
 from mq9.mailboxes.mailbox import Mailbox
 from mq9.mailboxes.office import PostOffice
 from mq9.protocol import CreateRequest, ListRequest, ProtocolError, bad_mail_id
+from mq9.routing.subjects import valid_for_publish
 from mq9.server.config import Config
 from mq9.server.feeds import EventFeed, PublicFeed, PublicFeeds, describe
 from mq9.server.fetching import Fetcher
@@ -28,6 +29,7 @@ _FETCH = protocol.FETCH.encode()
 _DELETE = protocol.DELETE.encode()
 _REMOVE = protocol.REMOVE.encode()
 _EVENTS = protocol.EVENTS.encode()
+_WITH_MAIL_ID = (_FETCH, _DELETE, _REMOVE, _EVENTS)
 _PRIVATE_ID_BYTES = 17
 
 
@@ -81,6 +83,10 @@ class Api:
 
     def subscribe(self, session: MailSession, subject: bytes, queue: bytes | None, sid: bytes) -> bool:
         """Begin a subscription below `$mq9.` that is not to messages; False when it is refused."""
+        # A wildcard that does not reach down to a mail_id sees nothing, which is no reason to refuse it.
+        if not valid_for_publish(subject) and not subject.startswith(_WITH_MAIL_ID):
+            session.add_interest(subject, queue, sid)
+            return True
         if queue is not None:
             return False
         if subject == _PUBLIC_LIST:
@@ -91,10 +97,6 @@ class Api:
             if mailbox is not None:
                 EventFeed(mailbox, session, subject, sid)
             return mailbox is not None
-        # A wildcard that does not reach down to a mail_id sees nothing, which is no reason to refuse it.
-        if subject.rpartition(b".")[2] in (b"*", b">") and not subject.startswith((_FETCH, _DELETE, _REMOVE)):
-            session.add_interest(subject, queue, sid)
-            return True
         return False
 
     def _create(self, session: MailSession, reply: bytes | None, body: bytes) -> None:

@@ -110,7 +110,7 @@ class Server:
         await self.block_reader.stop()
         await self.store.close()
         if self.http is not None:
-            self.http.stop()
+            await asyncio.to_thread(self.http.stop)
         await self._server.wait_closed()
         self._server = None
 
@@ -147,24 +147,29 @@ class Server:
     async def _load(self) -> None:
         """Take over everything that is stored."""
         office, now = self.office, self.now()
-        async for rows in self.store.scan_rows(Table.META):
-            for key, value in rows:
-                if key == MARKS_KEY:
-                    office.load_marks(value)
-        async for rows in self.store.scan_rows(Table.MAILBOXES):
-            for key, value in rows:
-                office.load_mailbox(key, value, now)
-        async for rows in self.store.scan_rows(Table.DEAD):
-            for key, value in rows:
-                office.blocks.load_dead(int.from_bytes(key), value)
+        await self._load_rows(Table.META, lambda key, value: office.load_marks(value) if key == MARKS_KEY else None)
+        await self._load_rows(Table.MAILBOXES, lambda key, value: office.load_mailbox(key, value, now))
+        await self._load_rows(Table.DEAD, office.load_dead)
+        damaged: set[int] = set()
         async for blocks in self.store.scan_blocks():
             for number, data in blocks:
                 try:
                     office.load_block(number, data, now)
                 except DamagedError as error:
                     log.error("block %d %s: its messages are lost", number, error)  # noqa: TRY400
-                    self.metrics.damaged_blocks += 1
-        office.finish_loading()
+                    damaged.add(number)
+        self.metrics.damaged_blocks = len(damaged)
+        office.finish_loading(damaged)
+
+    async def _load_rows(self, table: Table, load: Callable[[bytes, bytes], None]) -> None:
+        """Take over the rows of a table; a damaged one is reported by its number and costs only itself."""
+        async for rows in self.store.scan_rows(table):
+            for key, value in rows:
+                try:
+                    load(key, value)
+                except DamagedError as error:
+                    log.error("row %d of table %s %s: it is lost", int.from_bytes(key), table.value, error)  # noqa: TRY400
+                    self.metrics.damaged_rows += 1
 
     def _has_work(self) -> None:
         self.committer.wake()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from mq9.mailboxes.batch import Batch
@@ -20,6 +21,8 @@ log = logging.getLogger("mq9")
 
 PROBE_S = 0.5
 _PROBE_KEY = b"probe"
+_FULL = ProtocolError(507, "the storage is full")
+_UNAVAILABLE = ProtocolError(503, "the storage is unavailable")
 
 
 class Committer:
@@ -74,31 +77,43 @@ class Committer:
     async def _run(self) -> None:
         try:
             while (batch := self._office.seal(self._now())) is not None:
-                started = self._loop.time()
+                started = time.perf_counter()
                 try:
-                    await self._store.commit(_commit_of(batch))
+                    await self._commit(batch)
                 except StoreError as error:
                     self._fail(batch, error)
                     return
                 self.commits += 1
                 self._office.settle(batch, self._now())
-                self._settled(self._loop.time() - started)
+                self._settled(time.perf_counter() - started)
         finally:
             # Here and not when the task is seen to have ended: what comes between must be able to wake the committer
             # again.
             self._task = None
 
+    async def _commit(self, batch: Batch) -> None:
+        """Commit the batch; when there is no space for its messages, refuse them and commit what else it has."""
+        try:
+            await self._store.commit(_commit_of(batch))
+        except StoreFullError as error:
+            if not batch.blocks:
+                raise
+            log.error("cannot store messages: %s", error)  # noqa: TRY400 - the sentence says it all
+            self._office.give_up_messages(batch, _FULL)
+            self._recover_later()
+            await self._store.commit(_commit_of(batch))
+
     def _fail(self, batch: Batch, error: StoreError) -> None:
         """A batch could not be committed: nor can those behind it, which may build on it."""
         log.error("cannot commit: %s", error)
-        if isinstance(error, StoreFullError):
-            refusal = ProtocolError(507, "the storage is full")
-        else:
-            refusal = ProtocolError(503, "the storage is unavailable")
+        refusal = _FULL if isinstance(error, StoreFullError) else _UNAVAILABLE
         failed: Batch | None = batch
         while failed is not None:
             self._office.fail(failed, refusal)
             failed = self._office.seal_full(self._now())
+        self._recover_later()
+
+    def _recover_later(self) -> None:
         if self._probe is None or self._probe.done():
             self._probe = self._loop.create_task(self._recover())
 
@@ -106,6 +121,8 @@ class Committer:
         """Try now and then whether a commit succeeds again, and accept messages as soon as one does."""
         while self._office.refusal is not None:
             await asyncio.sleep(PROBE_S)
+            if self._task is not None:  # a commit is under way, and will tell as well
+                continue
             try:
                 await self._store.commit(Commit(rows=[(Table.META, _PROBE_KEY, b"")]))
             except StoreError:
@@ -117,5 +134,8 @@ class Committer:
 
 def _commit_of(batch: Batch) -> Commit:
     return Commit(
-        blocks=[(block.number, memoryview(block)) for block in batch.blocks], dropped=batch.dropped, rows=batch.rows
+        blocks=[(block.number, memoryview(block)) for block in batch.blocks],
+        dropped=batch.dropped,
+        rows=batch.rows,
+        may_use_reserve=not batch.blocks,
     )

@@ -84,13 +84,15 @@ class Fetcher:
         items: list[bytes] = []
         size = len(mailbox.name) + 64
         after = request.after
+        number, data = 0, None
         while page := mailbox.page(after, mask, _PAGE, self._now()):
             for msg_id, block, offset, _, expires_ms in page:
-                data = await self._blocks.read(block)
+                if block != number:
+                    number, data = block, await self._blocks.read(block)
                 if data is not None and mailbox.where(msg_id, self._now()) == (block, offset):
                     message = read_message(data, offset)
                     if _matches(message, request):
-                        item = _item(message, expires_ms or mailbox.expires_ms, payload=request.payload)
+                        item = _item(message, _earlier(expires_ms, mailbox.expires_ms), payload=request.payload)
                         full = len(items) == request.limit or (items and size + len(item) + 2 > self._payload_max)
                         if full:
                             return items, after
@@ -99,6 +101,11 @@ class Fetcher:
                 after = msg_id
             await asyncio.sleep(0)
         return items, None
+
+
+def _earlier(one_ms: int, other_ms: int) -> int:
+    """The earlier of two times, of which 0 is never."""
+    return min(one_ms or other_ms, other_ms or one_ms)
 
 
 def _matches(message: StoredMessage, request: FetchRequest) -> bool:

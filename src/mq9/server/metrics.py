@@ -33,6 +33,7 @@ class Metrics(Collector):
             registry=self.registry,
         )
         self.damaged_blocks = 0
+        self.damaged_rows = 0
         self.registry.register(self)
 
     def describe(self) -> Iterator[Metric]:
@@ -60,6 +61,7 @@ class Metrics(Collector):
         yield GaugeMetricFamily("mq9_blocks", "Blocks stored", office.blocks.blocks)
         yield GaugeMetricFamily("mq9_block_bytes", "Bytes of stored blocks, dead records included", office.blocks.size)
         yield CounterMetricFamily("mq9_damaged_blocks", "Blocks found damaged at the start", self.damaged_blocks)
+        yield CounterMetricFamily("mq9_damaged_rows", "Rows found damaged at the start", self.damaged_rows)
         expired = CounterMetricFamily("mq9_expired", "What ended by its time", labels=["what"])
         expired.add_metric(["message"], office.expired_messages)
         expired.add_metric(["mailbox"], office.expired_mailboxes)

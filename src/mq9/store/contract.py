@@ -60,11 +60,14 @@ class Commit:
             be any contiguous buffer and must not change before the commit has returned.
         dropped: numbers of blocks to remove; unknown ones are ignored.
         rows: changes to tables in their order, as (table, key, value); a value of None removes the row.
+        may_use_reserve: whether it may take the space that the engine keeps back for what must succeed when it is full
+            otherwise: deletions, which need a little space before they free any. Only for commits without blocks.
     """
 
     blocks: list[tuple[int, memoryview | bytes]] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
     rows: list[tuple[Table, bytes, bytes | None]] = field(default_factory=list)
+    may_use_reserve: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ Blocks are put under rising numbers at the end of one tree, which is the cheapes
 from __future__ import annotations
 
 import asyncio
-import errno
 import fcntl
+import logging
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -33,9 +33,16 @@ from mq9.store.contract import (
     Usage,
 )
 
+log = logging.getLogger("mq9")
+
 FORMAT_FILE = "mq9.format"
 LOCK_FILE = "mq9.lock"
+# Space kept back for deletions on a full disk: a file that is removed when it is needed.
+RESERVE_FILE = "mq9.reserve"
+RESERVE_BYTES = 4 * 1024 * 1024
 _FORMAT_FILE_NEW = "mq9.format.new"
+# What LMDB may write in a commit besides what it was given: the pages on the way to it, and the list of free pages.
+_COMMIT_OVERHEAD = 256 * 1024
 _BLOCKS = b"blocks"
 _NUMBER_BYTES = 8
 _SCAN_BYTES = 4 * 1024 * 1024
@@ -54,6 +61,7 @@ class LmdbStore(Store):
 
     def __init__(self, directory: str | os.PathLike[str], bytes_max: int = 1 << 40) -> None:
         self._directory = Path(directory)
+        self._reserve_file = self._directory / RESERVE_FILE
         self._bytes_max = bytes_max
         self._lock_file = -1
         self._environment: lmdb.Environment | None = None
@@ -145,6 +153,7 @@ class LmdbStore(Store):
         if not (self._directory / FORMAT_FILE).exists():
             _write_durably(self._directory / FORMAT_FILE, b"%d\n" % FORMAT_VERSION)
         self._open_environment()
+        self._keep_reserve()
         _sync_directory(self._directory)
 
     def _check_format(self) -> None:
@@ -175,13 +184,47 @@ class LmdbStore(Store):
 
     def _open_environment(self) -> None:
         try:
-            self._environment = lmdb.open(
+            environment = lmdb.open(
                 str(self._directory), map_size=self._bytes_max, max_dbs=len(Table) + 1, max_readers=16, mode=0o600
             )
-            self._blocks = self._environment.open_db(_BLOCKS)
-            self._tables = {table: self._environment.open_db(table.value.encode()) for table in Table}
+            self._fill_up(environment)
+            self._environment = environment
+            self._blocks = environment.open_db(_BLOCKS)
+            self._tables = {table: environment.open_db(table.value.encode()) for table in Table}
         except lmdb.Error as error:
             raise StoreFailedError(f"cannot open the data in {self._directory}: {error}") from None
+
+    def _fill_up(self, environment: lmdb.Environment) -> None:
+        """Give the file the length that LMDB believes it has.
+
+        Pages at its end that were never written may lie behind the end of the file, and so does what is missing of a file that was
+        cut short, as by a copy that broke off: reading there would end the process. As zeros, pages that are needed are found out:
+        a block by its checksum, anything else by LMDB.
+        """
+        length = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+        file = self._directory / "data.mdb"
+        if file.stat().st_size < length:
+            os.truncate(file, length)
+
+    def _keep_reserve(self) -> None:
+        """Keep some space back; on a disk that has none left, the next commit tries again."""
+        descriptor = os.open(self._reserve_file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
+        except OSError:
+            self._reserve_file.unlink()
+        finally:
+            os.close(descriptor)
+
+    def _open_reserve(self) -> None:
+        """Give what was kept back, on the disk and below `bytes_max`, to a commit that may have it."""
+        self._reserve_file.unlink(missing_ok=True)
+        self._set_size_limit(self._bytes_max + RESERVE_BYTES)
+
+    def _set_size_limit(self, size: int) -> None:
+        # LMDB keeps the limit at least at what is in use; readers must not be at work meanwhile.
+        with self._environment_lock:
+            self._opened().set_mapsize(size)
 
     def _opened(self) -> lmdb.Environment:
         if self._environment is None:
@@ -198,6 +241,22 @@ class LmdbStore(Store):
             self._lock_file = -1
 
     def _commit(self, commit: Commit) -> None:
+        """Commit, with the space kept back when there is no other and the commit may have it."""
+        try:
+            self._commit_within_limits(commit)
+        except StoreFullError:
+            if not commit.may_use_reserve:
+                raise
+            self._open_reserve()
+            try:
+                self._commit_within_limits(commit)
+            finally:
+                self._set_size_limit(self._bytes_max)
+        else:
+            if not self._reserve_file.exists():
+                self._keep_reserve()
+
+    def _commit_within_limits(self, commit: Commit) -> None:
         if self._failed:
             # LMDB refuses everything after a failed write of its own until it is opened again.
             with self._environment_lock:
@@ -205,24 +264,33 @@ class LmdbStore(Store):
                 self._open_environment()
             self._failed = False
         try:
-            with self._opened().begin(write=True) as transaction:
-                for number, data in commit.blocks:
-                    if not transaction.put(number.to_bytes(_NUMBER_BYTES), data, db=self._blocks, append=True):
-                        raise StoreFailedError(f"block {number} is not above the blocks that are stored")
-                for number in commit.dropped:
-                    transaction.delete(number.to_bytes(_NUMBER_BYTES), db=self._blocks)
-                for table, key, value in commit.rows:
-                    if value is None:
-                        transaction.delete(key, db=self._tables[table])
-                    else:
-                        transaction.put(key, value, db=self._tables[table])
+            self._write(commit)
         except lmdb.MapFullError:
             raise StoreFullError(f"the data has reached its limit of {self._bytes_max} bytes") from None
         except (lmdb.Error, OSError) as error:
             self._failed = True
-            if os.strerror(errno.ENOSPC) in str(error):
+            if self._disk_is_full(commit):
                 raise StoreFullError("the disk is full") from None
             raise StoreFailedError(f"cannot write to {self._directory}: {error}") from None
+
+    def _write(self, commit: Commit) -> None:
+        with self._opened().begin(write=True) as transaction:
+            for number, data in commit.blocks:
+                if not transaction.put(number.to_bytes(_NUMBER_BYTES), data, db=self._blocks, append=True):
+                    raise StoreFailedError(f"block {number} is not above the blocks that are stored")
+            for number in commit.dropped:
+                transaction.delete(number.to_bytes(_NUMBER_BYTES), db=self._blocks)
+            for table, key, value in commit.rows:
+                if value is None:
+                    transaction.delete(key, db=self._tables[table])
+                else:
+                    transaction.put(key, value, db=self._tables[table])
+
+    def _disk_is_full(self, commit: Commit) -> bool:
+        """Whether a failed write failed for space: LMDB reports a write that was cut short as an input/output error."""
+        status = os.statvfs(self._directory)
+        wanted = sum(len(data) for _, data in commit.blocks) + _COMMIT_OVERHEAD
+        return status.f_bavail * status.f_frsize < wanted
 
 
 def _scan(environment: lmdb.Environment, database: lmdb._Database, after: bytes) -> list[tuple[bytes, bytes]]:

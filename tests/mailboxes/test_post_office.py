@@ -1,0 +1,289 @@
+"""The post office against a model: any order of operations, commits that succeed or fail, time that passes, restarts.
+
+The store is the memory engine, so a restart is a new post office that loads what the engine holds. The model says what must be
+there: what was settled and neither deleted nor expired, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from mq9.mailboxes import operations
+from mq9.mailboxes.format import MARKS_KEY
+from mq9.mailboxes.office import PostOffice
+from mq9.mailboxes.reading import read_message
+from mq9.protocol import CreateRequest, ProtocolError
+from mq9.store.contract import Commit, Table
+from mq9.store.memory_engine import MemoryStore
+
+UNAVAILABLE = ProtocolError(503, "the storage is unavailable")
+# "ada" stays for good, so that messages, deletions and restarts come together; the others come and go.
+NAMES = st.sampled_from(["ada", "ada", "bob", "cy.d"])
+FLEETING = st.sampled_from(["bob", "cy.d"])
+
+
+@dataclass
+class Box:
+    """A mailbox as it should be: its end in Unix ms (0 for never) and its messages by msg_id as (rank, payload, end)."""
+
+    ttl: int
+    end: int
+    messages: dict[int, tuple[int, bytes, int]] = field(default_factory=dict)
+
+    def live(self, now: int) -> dict[int, tuple[int, bytes]]:
+        return {i: (rank, data) for i, (rank, data, end) in self.messages.items() if not end or end > now}
+
+
+class PostOfficeMachine(RuleBasedStateMachine):
+    """What is asked for is kept in `asked` until its batch is settled or has failed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.store = MemoryStore()
+        self.now = 1_000_000
+        self.boxes: dict[str, Box] = {}
+        self.asked: list[tuple[str, Any]] = []
+        self.sent = 0
+        self.next_id = 1
+        self.highest = 0
+        self.start()
+
+    def teardown(self) -> None:
+        self.loop.close()
+
+    def start(self) -> None:
+        self.office = PostOffice(self.now, lambda: None, lambda event, mailbox: None)
+        for key, value in self.rows(Table.META):
+            if key == MARKS_KEY:
+                self.office.load_marks(value)
+        for key, value in self.rows(Table.MAILBOXES):
+            self.office.load_mailbox(key, value, self.now)
+        for key, value in self.rows(Table.DEAD):
+            self.office.load_dead(key, value)
+
+        async def load() -> None:
+            async for blocks in self.store.scan_blocks():
+                for number, data in blocks:
+                    self.office.load_block(number, data, self.now)
+
+        self.loop.run_until_complete(load())
+        self.office.finish_loading(set())
+
+    def rows(self, table: Table) -> list[tuple[bytes, bytes]]:
+        async def scan() -> list[tuple[bytes, bytes]]:
+            return [row async for rows in self.store.scan_rows(table) for row in rows]
+
+        return self.loop.run_until_complete(scan())
+
+    def box(self, name: str) -> Box | None:
+        box = self.boxes.get(name)
+        return None if box is None or (box.end and box.end <= self.now) else box
+
+    @rule(name=FLEETING, ttl=st.sampled_from([None, 0, 1, 60]), renew=st.booleans())
+    def create(self, name: str, ttl: int | None, renew: bool) -> None:
+        answers: list[Any] = []
+        request = CreateRequest(name=name, ttl=ttl, renew=renew)
+        operations.create(self.office, request, "", 30, self.now, answers.append)
+        self.asked.append(("create", (request, self.now, answers)))
+
+    @initialize()
+    def begin(self) -> None:
+        for name in ("ada", "bob"):
+            self.create(name, 0, renew=False)
+        self.commit()
+
+    @rule(name=NAMES, count=st.integers(1, 5), rank=st.integers(0, 4), ttl=st.sampled_from([0, 0, 0, 1, 50]))
+    def send(self, name: str, count: int, rank: int, ttl: int) -> None:
+        mailbox = self.office.get(name.encode(), self.now)
+        assert (mailbox is None) == (self.box(name) is None)
+        if mailbox is None:
+            return
+        for _ in range(count):
+            end = self.now + ttl * 1_000 if ttl else 0
+            self.sent += 1
+            payload = b"payload %d" % self.sent
+            self.office.put(mailbox, rank, payload, end, self.now)
+            self.asked.append(("send", (name, mailbox.number, self.next_id, rank, payload, end)))
+            self.next_id += 1
+
+    @rule(name=NAMES, pick=st.integers(0, 1_000))
+    def delete(self, name: str, pick: int) -> None:
+        if not self.asked or pick % 2:
+            self.commit()
+        mailbox, box = self.office.get(name.encode(), self.now), self.box(name)
+        if mailbox is not None and box is not None:
+            candidates = [*box.live(self.now), 999_999]
+            answers: list[Any] = []
+            msg_id = candidates[pick % len(candidates)]
+            there = msg_id in box.live(self.now)
+            operations.delete(self.office, mailbox, msg_id, self.now, answers.append)
+            if there:
+                self.asked.append(("delete", (name, mailbox.number, msg_id, answers)))
+            else:
+                assert answers == [{"deleted": False}]
+
+    @rule(name=FLEETING)
+    def remove(self, name: str) -> None:
+        mailbox = self.office.get(name.encode(), self.now)
+        if mailbox is not None:
+            answers: list[Any] = []
+            operations.remove(self.office, mailbox, answers.append)
+            self.asked.append(("remove", (name, mailbox.number, answers)))
+
+    @rule()
+    def commit(self) -> None:
+        while (batch := self.office.seal(self.now)) is not None:
+            commit = Commit([(block.number, memoryview(block)) for block in batch.blocks], batch.dropped, batch.rows)
+            self.loop.run_until_complete(self.store.commit(commit))
+            self.office.settle(batch, self.now)
+        asked, self.asked = self.asked, []
+        for what, details in asked:
+            getattr(self, f"expect_{what}")(*details)
+
+    @rule()
+    def commit_fails(self) -> None:
+        failed = self.office.seal(self.now)
+        while failed is not None:
+            self.office.fail(failed, UNAVAILABLE)
+            failed = self.office.seal_full(self.now)
+        self.office.accept()
+        for what, details in self.asked:
+            if what in ("delete", "remove"):
+                assert [answer.code for answer in details[-1]] == [503]
+            elif what == "create":  # one for a mailbox that was there was answered at once
+                assert len(details[-1]) == 1
+        self.asked = []
+
+    @rule(seconds=st.sampled_from([0.001, 0.5, 1, 20, 61]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += int(seconds * 1_000)
+
+    @rule()
+    def tick(self) -> None:
+        self.now += 8  # timers are up to 4 ms late, never early
+        while self.office.tick(self.now, 3):
+            pass
+        if not self.asked:
+            there = [name for name in self.boxes if self.box(name) is not None]
+            assert len(self.office.mailboxes) == len(there)
+            self.commit()
+            assert len(self.rows(Table.MAILBOXES)) == len(there)
+            assert self.office.messages == sum(len(self.boxes[name].live(self.now)) for name in there)
+
+    @rule()
+    def restart(self) -> None:
+        self.asked = []  # what was not committed is gone
+        self.start()
+        self.commit()
+        self.probe_next_id()
+
+    def probe_next_id(self) -> None:
+        """A msg_id is never given out twice: learn what the next one is."""
+        answers: list[Any] = []
+        operations.create(self.office, CreateRequest(name="probe"), "", 1, self.now, answers.append)
+        self.commit()
+        mailbox = self.office.get(b"probe", self.now)
+        assert mailbox is not None
+        self.office.put(mailbox, 0, b"", 0, self.now)
+        self.commit()
+        ((msg_id, *_),) = mailbox.page(0, 31, 10, self.now)
+        settled = [i for box in self.boxes.values() for i in box.messages]
+        assert msg_id > max([*settled, self.highest], default=0)
+        self.next_id = msg_id + 1
+        self.highest = msg_id
+        operations.remove(self.office, mailbox, answers.append)
+        self.commit()
+
+    # what the model makes of an operation whose batch is durable
+
+    def expect_create(self, request: CreateRequest, at: int, answers: list[Any]) -> None:
+        (answer,) = answers
+        assert request.name is not None
+        box = self.boxes.get(request.name)
+        if box is not None and box.end and box.end <= at:
+            box = None
+        if isinstance(answer, ProtocolError):
+            assert answer.code == 404
+            return
+        if box is None:
+            assert answer["is_new"] is True
+            ttl = 30 if request.ttl is None else request.ttl
+            self.boxes[request.name] = Box(ttl, at + ttl * 1_000 if ttl else 0)
+        else:
+            assert answer["is_new"] is False
+            if request.renew:
+                box.ttl = box.ttl if request.ttl is None else request.ttl
+                box.end = at + box.ttl * 1_000 if box.ttl else 0
+            assert answer["ttl"] == box.ttl
+
+    def expect_send(self, name: str, number: int, msg_id: int, rank: int, payload: bytes, end: int) -> None:
+        self.highest = max(self.highest, msg_id)
+        mailbox = self.office.mailboxes.get(name.encode())
+        if name in self.boxes and (mailbox is None or mailbox.number == number):
+            self.boxes[name].messages[msg_id] = (rank, payload, end)
+
+    def expect_delete(self, name: str, number: int, msg_id: int, answers: list[Any]) -> None:
+        (answer,) = answers
+        box = self.boxes.get(name)
+        was_there = box is not None and msg_id in box.messages
+        if was_there and box is not None:
+            del box.messages[msg_id]
+        assert answer["deleted"] in (was_there, False)
+
+    def expect_remove(self, name: str, number: int, answers: list[Any]) -> None:
+        assert len(answers) == 1
+        self.boxes.pop(name, None)
+
+    @invariant()
+    def everything_is_there_and_nothing_else(self) -> None:
+        if self.asked:
+            return  # judged when the batch has its fate
+        for name in ("ada", "bob", "cy.d"):
+            box = self.box(name)
+            mailbox = self.office.get(name.encode(), self.now)
+            assert (mailbox is None) == (box is None), name
+            if mailbox is None or box is None:
+                continue
+            assert (mailbox.ttl_s, mailbox.expires_ms) == (box.ttl, box.end)
+            found = {}
+            for msg_id, number, offset, _, _ in mailbox.page(0, 31, 1_000_000, self.now):
+                data = self.loop.run_until_complete(self.store.read_block(number))
+                message = read_message(data, offset)
+                assert message.msg_id == msg_id
+                found[msg_id] = (message.rank, message.payload)
+            assert found == box.live(self.now)
+            for rank in range(5):
+                ids = [item[0] for item in mailbox.page(0, 1 << rank, 1_000_000, self.now)]
+                assert ids == sorted(i for i, (r, _) in box.live(self.now).items() if r == rank)
+
+
+TestPostOffice = PostOfficeMachine.TestCase
+TestPostOffice.settings = settings(max_examples=150, stateful_step_count=50, deadline=None, derandomize=True)
+
+
+def test_what_was_deleted_from_a_block_that_lives_on_stays_deleted() -> None:
+    machine = PostOfficeMachine()
+    machine.begin()
+    machine.send("ada", 5, 0, 0)
+    machine.commit()
+    machine.delete("ada", 1)
+    machine.commit()
+    machine.everything_is_there_and_nothing_else()
+    assert len(machine.boxes["ada"].messages) == 4
+    machine.restart()
+    machine.everything_is_there_and_nothing_else()
+    machine.delete("ada", 2)
+    machine.delete("ada", 2)
+    machine.commit_fails()
+    machine.everything_is_there_and_nothing_else()
+    machine.restart()
+    machine.everything_is_there_and_nothing_else()
+    assert len(machine.boxes["ada"].messages) == 4
+    machine.teardown()
