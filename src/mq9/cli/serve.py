@@ -42,7 +42,13 @@ def serve(config: Path | None, **given: Any) -> None:
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
         await server.start()
         click.echo(server.announcement)
-        await stopping.wait()
+        waits = [asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(server.failed.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        if server.failed.is_set():
+            # Nothing that was acknowledged is lost; what may be wrong is this process. Whoever supervises it starts it again.
+            raise click.ClickException("the broker ended because of an error of its own; the log says which")
         await server.stop()
 
     try:

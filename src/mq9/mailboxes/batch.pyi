@@ -1,12 +1,6 @@
-from typing import Protocol
-
 from mq9.mailboxes.blocks import Block
-from mq9.protocol import ProtocolError
+from mq9.mailboxes.effect import Effect
 from mq9.store.contract import Table
-
-class Effect(Protocol):
-    def apply(self, now: int) -> None: ...
-    def fail(self, error: ProtocolError) -> None: ...
 
 class Batch:
     blocks: list[Block]

@@ -2,9 +2,10 @@ from collections.abc import Callable, Mapping
 
 from sortedcontainers import SortedDict
 
-from mq9.mailboxes.batch import Batch, Effect
+from mq9.mailboxes.batch import Batch
 from mq9.mailboxes.blocks import BlockTable
 from mq9.mailboxes.delivery import Delivery
+from mq9.mailboxes.effect import Effect
 from mq9.mailboxes.format import MailboxRow
 from mq9.mailboxes.mailbox import Mailbox
 from mq9.mailboxes.timers import Timers

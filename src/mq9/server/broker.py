@@ -68,6 +68,8 @@ class Server:
         self.now = clock or system_clock
         self.store = store or (MemoryStore() if config.memory else LmdbStore(config.data_dir, config.max_store))
         self.http: HttpServer | None = None
+        # Set when the broker cannot go on because of an error of its own: whoever runs it should end it.
+        self.failed = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._timers: dict[str, asyncio.Handle] = {}
 
@@ -83,7 +85,9 @@ class Server:
             self._assemble(listener.getsockname()[1])
             await self._load()
             if self.config.http_port is not None:
-                self.http = HttpServer(self.config.host, self.config.http_port, self.metrics)
+                self.http = HttpServer(
+                    self.config.host, self.config.http_port, self.metrics, lambda: self.office.refusal is None
+                )
         except BaseException:
             listener.close()
             await self.store.close()
@@ -136,7 +140,7 @@ class Server:
         self.port = port
         self.metrics = Metrics(self)
         self.office = PostOffice(self.now(), self._has_work, self._public_event)
-        self.committer = Committer(self.office, self.store, self.now, self._settled)
+        self.committer = Committer(self.office, self.store, self.now, self._settled, self.failed.set)
         self.block_reader = BlockReader(self.store, self.office.delivery, self._schedule_run)
         self.fetcher = Fetcher(self.block_reader, self.config.max_payload, self.now)
         self.api = Api(self.office, self.config, self.fetcher, self.now)
@@ -225,10 +229,13 @@ class Server:
         self._timers["alive"] = self._loop.call_later(ALIVE_CHECK_S, self._check_alive)
 
     def _tick(self) -> None:
-        if self.tick():
-            self._timers["tick"] = self._loop.call_soon(self._tick)
-        else:
-            self._timers["tick"] = self._loop.call_later(TICK_S, self._tick)
+        more = False
+        try:
+            more = self.tick()
+        except Exception:
+            log.exception("an error of the broker's own while time passed")
+            self.failed.set()
+        self._timers["tick"] = self._loop.call_soon(self._tick) if more else self._loop.call_later(TICK_S, self._tick)
 
     async def _wait_for_sessions(self) -> None:
         """Give clients a while to take what was written for them; who does not is cut off."""

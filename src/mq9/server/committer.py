@@ -32,15 +32,22 @@ class Committer:
         office, store: from where and to where.
         now: gives Unix ms.
         settled: called after every batch, with how long its commit took in seconds.
+        failed: called when the committer cannot go on.
     """
 
     def __init__(
-        self, office: PostOffice, store: Store, now: Callable[[], int], settled: Callable[[float], None]
+        self,
+        office: PostOffice,
+        store: Store,
+        now: Callable[[], int],
+        settled: Callable[[float], None],
+        failed: Callable[[], None],
     ) -> None:
         self._office = office
         self._store = store
         self._now = now
         self._settled = settled
+        self._failed = failed
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[None] | None = None
@@ -71,8 +78,8 @@ class Committer:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.critical("the committer failed", exc_info=error)
-            raise error
+            log.critical("an error of the broker's own while committing", exc_info=error)
+            self._failed()
 
     async def _run(self) -> None:
         try:

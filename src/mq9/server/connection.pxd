@@ -47,7 +47,7 @@ cdef class Connection(FrameHandler):
     # What the transport held when it was last written to, as long as it is more than it likes to hold.
     cdef Py_ssize_t backlog
     cdef readonly bint write_paused
-    cdef bint _read_paused
+    cdef int _read_pauses
     cdef readonly bint closed
     cdef bint active
     cdef public str close_reason

@@ -24,10 +24,9 @@ cdef enum:
     OUTPUT_FIRST = 65536
     # Up to this size an output is copied into a bytes object of its own size and its room used again.
     OUTPUT_COPY_MAX = 16384
-    # Past this size an output is handed to the transport before the turn ends.
-    OUTPUT_FLUSH = 1048576
     FREE_OUTPUTS_MAX = 16
-    # The transport asks for a pause above the first and for more below the second.
+    # The transport asks for a pause above the first and for more below the second. Past the first an output is handed to the
+    # transport before the turn ends.
     WRITE_HIGH = 1048576
     WRITE_LOW = 262144
     # A publisher whose subscriber is this far behind is made to wait a little, as nats-server does.
@@ -191,7 +190,8 @@ cdef class Connection(FrameHandler):
         self.output_size += size
         if not self._is_dirty:
             self.shared.mark(self)
-        elif self.output_size >= OUTPUT_FLUSH:
+        if self.output_size >= self.shared.write_high:
+            # Not before the turn ends but now: what the transport makes of it says whether there is room for more.
             self._flush()
         return 0
 
@@ -247,17 +247,16 @@ cdef class Connection(FrameHandler):
     # reading less, and ending
 
     def pause_reading(self):
-        """Stop taking bytes from this client: TCP makes it wait."""
-        if not self.closed and not self._read_paused:
-            self._read_paused = True
+        """Stop taking bytes from this client, TCP makes it wait, until as many times `resume_reading` was called."""
+        self._read_pauses += 1
+        if self._read_pauses == 1 and not self.closed:
             self.transport.pause_reading()
 
     def resume_reading(self):
-        """Take bytes again."""
-        if self._read_paused:
-            self._read_paused = False
-            if not self.closed:
-                self.transport.resume_reading()
+        """Take back one `pause_reading`."""
+        self._read_pauses -= 1
+        if self._read_pauses == 0 and not self.closed:
+            self.transport.resume_reading()
 
     def close(self, str reason not None, bytes last not None=b""):
         """End the connection after everything that was sent, and `last`, has been written."""

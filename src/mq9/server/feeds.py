@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mq9.mailboxes.mailbox import Mailbox
 from mq9.mailboxes.office import PostOffice
 
 if TYPE_CHECKING:
     from mq9.server.mail import MailSession
+
+
+# Mailboxes of a snapshot shown in one go.
+_SLICE = 256
 
 
 def _dump(value: dict[str, Any]) -> bytes:
@@ -31,6 +37,16 @@ def describe(mailbox: Mailbox) -> dict[str, Any]:
         "expires_at": _expires_at(mailbox),
         "messages": mailbox.count,
     }
+
+
+class Feed(Protocol):
+    """What a subscription to something of the broker's own is fed from."""
+
+    def resume(self) -> None:
+        """The client has room again."""
+
+    def end(self) -> None:
+        """The subscription has ended."""
 
 
 class EventFeed:
@@ -93,18 +109,23 @@ class PublicFeed:
             self._session.push(self._interest, body)
 
     def resume(self) -> None:
-        """Go on with the snapshot while the client has room."""
-        if self._shown is None:
+        """Go on with the snapshot, a slice at a time, while the client has room."""
+        if self._shown is None or self not in self._feeds.feeds:
             return
         now = self._feeds.now()
-        for name in list(self._feeds.office.public.irange(self._shown, inclusive=(False, True))):
+        public = self._feeds.office.public
+        names = list(islice(public.irange(self._shown, inclusive=(False, True)), _SLICE))
+        for name in names:
             if not self._session.has_room() or self not in self._feeds.feeds:
-                return
+                return  # called again when there is room
             self._shown = name
-            mailbox = self._feeds.office.public[name]
+            mailbox = public[name]
             if not mailbox.is_expired(now):
                 self._session.push(self._interest, _dump({"event": "created", **describe(mailbox)}))
-        self._shown = None
+        if names:
+            asyncio.get_running_loop().call_soon(self.resume)
+        else:
+            self._shown = None
 
     def end(self) -> None:
         """The client wants no more."""

@@ -9,16 +9,21 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mq9.mailboxes.mailbox import Mailbox
+from mq9.mailboxes.operations import NO_MAILBOX
 from mq9.mailboxes.reading import StoredMessage, read_message
 from mq9.protocol import HEADER_KEY, HEADER_TAGS, PRIORITIES, FetchRequest, ProtocolError
+from mq9.store.contract import StoreError
 
 if TYPE_CHECKING:
     from mq9.server.blockreader import BlockReader
     from mq9.server.mail import MailSession
+
+log = logging.getLogger("mq9")
 
 _PAGE = 128
 # Fetches of one client that may be under way at a time.
@@ -74,6 +79,10 @@ class Fetcher:
         except ProtocolError as error:
             session.respond_error(reply, error)
             return
+        except StoreError as error:
+            log.error("cannot read for a fetch: %s", error)  # noqa: TRY400 - the sentence says it all
+            session.respond_error(reply, ProtocolError(503, "the storage is unavailable"))
+            return
         head = json.dumps({"mail_id": mailbox.name.decode()})[:-1].encode()
         body = b'%b, "messages": [%b], "next": %b}' % (head, b", ".join(items), json.dumps(following).encode())
         session.respond(reply, body)
@@ -100,6 +109,8 @@ class Fetcher:
                         size += len(item) + 2
                 after = msg_id
             await asyncio.sleep(0)
+            if mailbox.is_expired(self._now()):
+                raise ProtocolError(404, NO_MAILBOX)
         return items, None
 
 

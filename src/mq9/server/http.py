@@ -35,11 +35,13 @@ class HttpServer:
     Arguments:
         host, port: where it listens; 0 takes a free port, which `port` then names.
         metrics: what it shows.
+        is_healthy: whether the broker accepts messages.
 
     Raises ConfigError when it cannot listen there.
     """
 
-    def __init__(self, host: str, port: int, metrics: Metrics) -> None:
+    def __init__(self, host: str, port: int, metrics: Metrics, is_healthy: Callable[[], bool]) -> None:
+        self._is_healthy = is_healthy
         self._metrics_app = make_wsgi_app(metrics.registry)
         try:
             self._server = make_server(host, port, self._answer, ThreadingWSGIServer, _Handler)
@@ -61,6 +63,8 @@ class HttpServer:
             answer: Iterable[bytes] = self._metrics_app(environ, start_response)
             return answer
         if path == "/healthz":
+            if not self._is_healthy():
+                return _say(start_response, "503 Service Unavailable", b'{"status":"unavailable"}\n')
             return _say(start_response, "200 OK", b'{"status":"ok"}\n')
         return _say(start_response, "404 Not Found", b'{"error":"there is only /healthz and /metrics"}\n')
 

@@ -42,6 +42,7 @@ cdef class MailSession(Session):
     cdef ReplySender _reply_sender
     cdef list _receivers
     cdef list _feeds
+    cdef bint _throttled
 
     cdef int _send(self, Publish* frame) except -1
     cdef int _refuse_send(self, Publish* frame, object error) except -1

@@ -1,17 +1,14 @@
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from mq9.mailboxes.mailbox import Receiver, Sender
 from mq9.mailboxes.office import PostOffice
 from mq9.protocol import ProtocolError
 from mq9.server.api import Api
 from mq9.server.config import Config
+from mq9.server.feeds import Feed
 from mq9.server.session import Hub, Interest, Session
-
-class Feed(Protocol):
-    def end(self) -> None: ...
-    def resume(self) -> None: ...
 
 class MailHub(Hub):
     office: PostOffice

@@ -106,6 +106,7 @@ cdef class MailHub(Hub):
         if self.throttled and self.office.backlog <= self.backlog_max // 2:
             throttled, self.throttled = self.throttled, []
             for session in throttled:
+                session._throttled = False
                 session.resume_reading()
 
 
@@ -201,7 +202,8 @@ cdef class MailSession(Session):
         self.mail = hub
 
     def connection_lost(self, exception):
-        if self in self.mail.throttled:
+        if self._throttled:
+            self._throttled = False
             self.mail.throttled.remove(self)
         Session.connection_lost(self, exception)
         self._reply_sender = None
@@ -267,7 +269,8 @@ cdef class MailSession(Session):
                 self._refuse_send(frame, error)
             finally:
                 buffer_free(&scratch)
-        if office.backlog > self.mail.backlog_max and not self._read_paused:
+        if office.backlog > self.mail.backlog_max and not self._throttled:
+            self._throttled = True
             self.pause_reading()
             self.mail.throttled.append(self)
         return 0
@@ -369,10 +372,7 @@ cdef class MailSession(Session):
         return True
 
     def add_feed(self, bytes subject not None, bytes sid not None, feed not None):
-        """Subscribe this client to something of the broker's own.
-
-        `feed.end()` is called when the subscription ends, `feed.resume()` when there is room for more. Returns the Interest.
-        """
+        """Subscribe this client to something of the broker's own, which a Feed feeds; returns the Interest."""
         cdef Interest interest = Interest(subject, None, sid)
         interest.session = self
         if self._feeds is None:

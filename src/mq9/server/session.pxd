@@ -53,6 +53,7 @@ cdef class Session(Connection):
     cdef dict _literals             # subject → its Interests without queue
     cdef list _wildcards            # Interests without queue, the most specific first
     cdef Route _route
+    cdef bint _stalled
     cdef double last_active
     cdef int pings_out
 

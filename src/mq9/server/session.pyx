@@ -220,10 +220,15 @@ cdef class Session(Connection):
         delivered = router.publish(route, frame)
         if delivered == 0 and frame.reply != NULL and self.no_responders:
             self._no_responders(frame)
-        elif hub.congested and not self._read_paused:
+        elif hub.congested and not self._stalled:
+            self._stalled = True
             self.pause_reading()
-            hub.loop.call_later(STALL_S, self.resume_reading)
+            hub.loop.call_later(STALL_S, self._end_stall)
         return 0
+
+    def _end_stall(self):
+        self._stalled = False
+        self.resume_reading()
 
     cdef int _no_responders(self, Publish* frame) except -1:
         cdef Interest interest = self.own_interest(frame.reply, frame.reply_size)
@@ -236,6 +241,7 @@ cdef class Session(Connection):
     cdef int connect(self, bytes options) except -1:
         try:
             said = json.loads(options)
+            said = {key: value for key, value in said.items() if value is not None}  # null: as if it were not there
             flags = {key: said.get(key, default) for key, default in _FLAGS.items()}
             texts = {key: said[key] for key in _CLIENT_TEXTS if key in said}
             protocol = said.get("protocol", 0)
