@@ -1,0 +1,182 @@
+"""The JSON requests, whatever they contain: read, or refused with a sentence that names what was wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mq9.protocol import (
+    DESC_BYTES_MAX,
+    FETCH_LIMIT_MAX,
+    MAIL_ID_BYTES_MAX,
+    MSG_ID_MAX,
+    PRIORITIES,
+    REQUEST_BYTES_MAX,
+    TAGS_MAX,
+    TTL_MAX_S,
+    CreateRequest,
+    FetchRequest,
+    ListRequest,
+    ProtocolError,
+    bad_mail_id,
+    bad_name,
+)
+
+Request = type[CreateRequest] | type[FetchRequest] | type[ListRequest]
+KEYS: Final[dict[Request, list[str]]] = {
+    CreateRequest: ["ttl", "public", "name", "desc", "renew"],
+    FetchRequest: ["limit", "after", "priority", "key", "tags", "since", "payload"],
+    ListRequest: ["limit", "after", "prefix"],
+}
+requests = st.sampled_from(list(KEYS))
+numbers = st.one_of(
+    st.integers(),
+    st.floats(),
+    st.sampled_from([0, -0.0, 1, -1, 2**63, 2**64 - 1, 2**64, -(2**63), 10**400, 1e308, 0.5, TTL_MAX_S, TTL_MAX_S + 1]),
+)
+texts = st.one_of(
+    st.text(max_size=40),
+    st.sampled_from([*PRIORITIES, "", "a.b", "a..b", ".a", "m-x", "d-x", "m-" + "a" * 26, "a.high", "*", ">", "a b"]),
+    st.sampled_from(
+        ["n" * MAIL_ID_BYTES_MAX, "n" * (MAIL_ID_BYTES_MAX + 1), "d" * (DESC_BYTES_MAX + 1), "\ud800", "\0"]
+    ),
+)
+scalars = st.one_of(st.none(), st.booleans(), numbers, texts)
+values: st.SearchStrategy[Any] = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+)
+
+
+@st.composite
+def bodies(draw: st.DrawFn, kind: Request) -> bytes:
+    """A JSON object with known keys that have any values, and with keys of other times."""
+    known = draw(st.dictionaries(st.sampled_from(KEYS[kind]), values | st.lists(texts, max_size=TAGS_MAX + 2)))
+    unknown = draw(st.dictionaries(st.text(max_size=8), values, max_size=2))
+    return json.dumps(unknown | known).encode()
+
+
+def parsed_or_refused(kind: Request, body: bytes) -> CreateRequest | FetchRequest | ListRequest | None:
+    """The request, or None when it was refused as it should be."""
+    try:
+        return kind.parse(body)
+    except ProtocolError as error:
+        refusal = error
+    assert refusal.code in {400, 413}
+    assert refusal.sentence
+    assert "\n" not in refusal.sentence
+    assert json.loads(refusal.reply()) == {"error": refusal.sentence, "code": refusal.code}
+    return None
+
+
+@given(requests, st.binary(max_size=200))
+@example(CreateRequest, b"[" * 60_000)
+@example(CreateRequest, b'{"ttl":' * 9_000)
+@example(FetchRequest, b'{"after":' + b"9" * 60_000 + b"}")
+@example(ListRequest, b"\xef\xbb\xbf{}")
+@example(ListRequest, b'{"limit": NaN}')
+@example(ListRequest, b'{"limit": -Infinity}')
+def test_any_bytes_are_read_or_refused(kind: Request, body: bytes) -> None:
+    parsed_or_refused(kind, body)
+
+
+@given(requests, st.integers(min_value=0, max_value=3))
+def test_a_request_may_have_so_many_bytes_and_no_more(kind: Request, above: int) -> None:
+    body = b"{}".ljust(REQUEST_BYTES_MAX + above)
+    if above == 0:
+        assert kind.parse(body) == kind()
+    else:
+        with pytest.raises(ProtocolError) as caught:
+            kind.parse(body)
+        assert caught.value.code == 413
+
+
+@given(bodies(CreateRequest))
+def test_a_create_request_is_within_bounds_or_refused(body: bytes) -> None:
+    request = parsed_or_refused(CreateRequest, body)
+    if request is None:
+        return
+    assert isinstance(request, CreateRequest)
+    assert request.ttl is None or (type(request.ttl) is int and 0 <= request.ttl <= TTL_MAX_S)
+    assert type(request.public) is type(request.renew) is bool
+    assert len(request.desc.encode()) <= DESC_BYTES_MAX
+    if request.name is None:
+        assert not request.public
+        assert not request.renew
+    else:
+        assert bad_name(request.name) is None or (request.renew and request.name.startswith("m-"))
+
+
+@given(bodies(FetchRequest))
+def test_a_fetch_request_is_within_bounds_or_refused(body: bytes) -> None:
+    request = parsed_or_refused(FetchRequest, body)
+    if request is None:
+        return
+    assert isinstance(request, FetchRequest)
+    assert 1 <= request.limit <= FETCH_LIMIT_MAX
+    assert 0 <= request.after <= MSG_ID_MAX
+    assert request.priority is None or request.priority in PRIORITIES
+    assert len(request.tags) <= TAGS_MAX
+    assert request.since is None or abs(request.since) < 1e15
+    assert type(request.payload) is bool
+
+
+@given(bodies(ListRequest))
+def test_a_list_request_is_within_bounds_or_refused(body: bytes) -> None:
+    request = parsed_or_refused(ListRequest, body)
+    if request is None:
+        return
+    assert isinstance(request, ListRequest)
+    assert 1 <= request.limit <= FETCH_LIMIT_MAX
+    assert isinstance(request.after, str)
+    assert isinstance(request.prefix, str)
+
+
+WRONG: Final[dict[tuple[Request, str], list[Any]]] = {
+    (CreateRequest, "ttl"): ["60", -1, 1.0, True, [], {}, TTL_MAX_S + 1],
+    (CreateRequest, "public"): ["true", 1, 0, [], {}],
+    (CreateRequest, "name"): [1, True, [], {}, "", "a..b", "a.*", "a.low", "m-a", "n" * 129],
+    (CreateRequest, "desc"): [1, True, [], {}, "d" * (DESC_BYTES_MAX + 1), "\ud800"],
+    (CreateRequest, "renew"): ["true", 1, 0, [], {}, True],
+    (FetchRequest, "limit"): ["1", 0, -1, 1.5, True, [], {}, MSG_ID_MAX + 1],
+    (FetchRequest, "after"): ["1", -1, 1.5, True, [], {}, MSG_ID_MAX + 1],
+    (FetchRequest, "priority"): ["", "HIGH", "highest", 1, True, [], {}],
+    (FetchRequest, "key"): [1, True, [], {}],
+    (FetchRequest, "tags"): ["a", 1, True, {}, [1], ["a", None], ["t"] * (TAGS_MAX + 1)],
+    (FetchRequest, "since"): ["now", True, [], {}, 1e300],
+    (FetchRequest, "payload"): ["no", 1, 0, [], {}],
+    (ListRequest, "limit"): ["1", 0, -1, 1.5, True, [], {}],
+    (ListRequest, "after"): [1, True, [], {}],
+    (ListRequest, "prefix"): [1, True, [], {}],
+}
+
+
+@pytest.mark.parametrize(("kind", "key", "value"), [(*which, value) for which in WRONG for value in WRONG[which]])
+def test_the_sentence_names_the_key(kind: Request, key: str, value: object) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        kind.parse(json.dumps({key: value}).encode())
+    assert caught.value.code == 400
+    assert key in caught.value.sentence.split()
+
+
+def test_every_known_key_is_tried() -> None:
+    assert {(kind, key) for kind in KEYS for key in KEYS[kind]} == WRONG.keys()
+    for kind in KEYS:
+        assert set(kind.__slots__) == set(KEYS[kind])
+
+
+@given(texts | st.from_regex(r"[A-Za-z0-9_.-]{1,130}", fullmatch=True))
+@settings(max_examples=300)
+def test_a_mail_id_is_judged_by_its_grammar(mail_id: str) -> None:
+    tokens = mail_id.split(".")
+    letters = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+    good = (
+        1 <= len(mail_id) <= MAIL_ID_BYTES_MAX
+        and all(token and set(token) <= letters for token in tokens)
+        and tokens[-1] not in PRIORITIES
+    )
+    assert (bad_mail_id(mail_id) is None) == good
+    assert (bad_name(mail_id) is None) == (good and mail_id[:2] not in {"m-", "d-"})

@@ -1,0 +1,88 @@
+"""Every transcript, against every server it holds for, fed in each way."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mq9.server.embedded import Broker
+from tests.support.peers import DEBIAN_NATS_SERVER, NEW_NATS_SERVER, NatsServer
+from tests.transcripts.replay import Feeding, Replay
+from tests.transcripts.script import Server, Transcript, load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+MQ9 = "mq9"
+FOLDER = Path(__file__).parent
+
+
+def _servers(conditions: tuple[str, ...]) -> list[str]:
+    """The servers of a transcript's heading; which version of nats-server says what, is for its steps to tell."""
+    return [MQ9] * ("mq9" in conditions) + [DEBIAN_NATS_SERVER, NEW_NATS_SERVER] * ("nats-server" in conditions)
+
+
+CASES = [
+    pytest.param(server, transcript, feeding, id=f"{server}-{transcript.path.stem}-{feeding.value}")
+    for transcript in map(load, sorted(FOLDER.glob("*.txt")))
+    for server in _servers(transcript.servers)
+    for feeding in Feeding
+    if feeding is Feeding.BY_TURN or server in _servers(transcript.split)
+]
+
+
+@contextmanager
+def _mq9(data_dir: Path) -> Iterator[tuple[Server, int]]:
+    """A broker of its own for each replay: what is stored in one must not be heard of in the next."""
+    with Broker(data_dir) as broker:
+        yield Server(MQ9), int(broker.url.rpartition(":")[2])
+
+
+@pytest.fixture(scope="module")
+def nats_server() -> Iterator[Callable[[str], NatsServer]]:
+    """Gives the running nats-server of a name, the same one each time."""
+    running: dict[str, NatsServer] = {}
+    with ExitStack() as stack:
+
+        def by_name(name: str) -> NatsServer:
+            if name not in running:
+                running[name] = stack.enter_context(NatsServer(name))
+            return running[name]
+
+        yield by_name
+
+
+@pytest.fixture
+def opened(
+    nats_server: Callable[[str], NatsServer],
+) -> Callable[[str, Path], AbstractContextManager[tuple[Server, int]]]:
+    """Opens the server of a name for one replay, and gives what it is and its port."""
+
+    @contextmanager
+    def running(name: str) -> Iterator[tuple[Server, int]]:
+        process = nats_server(name)
+        yield Server("nats-server", process.version), process.port
+
+    return lambda name, data_dir: _mq9(data_dir) if name == MQ9 else running(name)
+
+
+@pytest.mark.parametrize(("name", "transcript", "feeding"), CASES)
+def test_the_server_keeps_to_the_transcript(
+    name: str,
+    transcript: Transcript,
+    feeding: Feeding,
+    opened: Callable[[str, Path], AbstractContextManager[tuple[Server, int]]],
+    tmp_path: Path,
+) -> None:
+    __tracebackhide__ = True
+    with opened(name, tmp_path) as (server, port):
+        Replay(transcript, server, port, feeding).run()
+
+
+def test_there_are_transcripts_for_every_server() -> None:
+    held = {(case.values[0], case.values[2]) for case in CASES}
+    assert held == {(server, feeding) for server in (MQ9, DEBIAN_NATS_SERVER, NEW_NATS_SERVER) for feeding in Feeding}

@@ -1,0 +1,61 @@
+"""Installs the programs that the tests hold mq9 against.
+
+They are nats-server as Debian ships it, and, built with Go from the versions pinned in tools/natscli, a newer
+nats-server and its command line tool `nats`. Run by `make peers` and by CI; what is there already is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+PINS: Final = Path(__file__).parent / "natscli"
+BUILT: Final = Path(__file__).parents[1] / ".tools" / "bin"
+PACKAGES: Final = {
+    "nats": "github.com/nats-io/natscli/nats",
+    "nats-server-2.12": "github.com/nats-io/nats-server/v2",
+}
+
+
+def main() -> int:
+    """Install what is missing; the exit code says whether all of it is there now."""
+    problems = [problem for problem in (install_debian_server(), *(build(name) for name in PACKAGES)) if problem]
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
+def install_debian_server() -> str | None:
+    """Have the system install its nats-server, unless it has one; gives the reason when that cannot be."""
+    if found := shutil.which("nats-server", path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin"):
+        print(found)
+        return None
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        return "nats-server is missing, and only root on Debian can have it installed: install it as your system does"
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    for arguments in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", "nats-server"]):
+        if subprocess.run(["apt-get", *arguments], env=environment, check=False).returncode != 0:  # noqa: S603, S607
+            return f"apt-get {arguments[0]} failed"
+    return None
+
+
+def build(name: str) -> str | None:
+    """Build one of PACKAGES, unless that was done since its version was pinned; gives the reason when it fails."""
+    program = BUILT / name
+    if not program.exists() or program.stat().st_mtime < (PINS / "go.sum").stat().st_mtime:
+        if shutil.which("go") is None:
+            return f"{name} is missing, and Go, which builds it, is not installed"
+        command = ["go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags=-s -w"]
+        if subprocess.run([*command, "-o", program, PACKAGES[name]], cwd=PINS, check=False).returncode != 0:  # noqa: S603
+            return f"{name} could not be built"
+        program.touch()
+    print(program)
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
