@@ -5,8 +5,6 @@ returned. A receiver is a cursor of the post office's delivery, which writes eac
 client's output (docs/protocol.md §3, send and receive).
 """
 
-import logging
-
 from cpython.object cimport PyObject
 from libc.string cimport memchr, memcmp
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
@@ -22,8 +20,6 @@ from mq9.native.memory cimport (
 from mq9.protocol import PRIORITIES, TTL_MAX_S, ProtocolError, bad_mail_id
 from mq9.wire.encode cimport message_head, message_head_max
 from mq9.wire.headers cimport Header, first_header, next_header, same_name
-
-log = logging.getLogger("mq9")
 
 cdef const char* MESSAGES = b"$mq9.AI.MAILBOX.MSG."
 cdef enum:
@@ -277,7 +273,6 @@ cdef class MailSession(Session):
 
     cdef int _refuse_send(self, Publish* frame, object error) except -1:
         if frame.reply == NULL:
-            self.note_refusal("send", error)
             return self.refuse_publish(frame.subject, frame.subject_size)
         self.respond_error(frame.reply[:frame.reply_size], error)
         return 0
@@ -297,7 +292,6 @@ cdef class MailSession(Session):
     def refuse(self, bytes subject not None, bytes reply, error not None):
         """Answer a request with an error, or refuse it when it gave nowhere to answer to."""
         if reply is None:
-            self.note_refusal("request", error)
             self.refuse_publish(subject, len(subject))
         else:
             self.respond_error(reply, error)
@@ -312,13 +306,8 @@ cdef class MailSession(Session):
         cdef bytes block = b"NATS/1.0\r\nNats-Service-Error: %b\r\nNats-Service-Error-Code: %d\r\n\r\n" % (
             error.sentence.encode(), error.code
         )
-        self.note_refusal("request", error)
+        self.note_refusal(str(error.code), f"{error.code} {error.sentence}")
         self._respond(reply, len(reply), len(block), block + error.reply())
-
-    def note_refusal(self, str what not None, error not None):
-        """Count a refusal and log it, without anything that the client said."""
-        self.hub.refused(str(error.code))
-        log.debug("refused a %s of client %d: %d %s", what, self.client_id, error.code, error.sentence)
 
     cdef int _respond(self, const char* reply, Py_ssize_t reply_size, Py_ssize_t header_size, bytes body) except -1:
         cdef Interest interest

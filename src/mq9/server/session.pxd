@@ -56,6 +56,7 @@ cdef class Session(Connection):
     cdef bint _stalled
     cdef double last_active
     cdef int pings_out
+    cdef uint64_t _notes
 
     cdef int deliver_core(self, Publish* frame) except -1
     cdef int publish_to_broker(self, Publish* frame) except -1
@@ -63,6 +64,7 @@ cdef class Session(Connection):
     cdef int end_subscription(self, bytes sid, object subscription) except -1
     cdef int limit_subscription(self, bytes sid, object subscription, uint64_t maximum) except -1
     cdef Interest own_interest(self, const char* subject, Py_ssize_t size)
+    cdef int note_refusal(self, str reason, str what) except -1
     cdef int error(self, str text) except -1
     cdef int refuse_publish(self, const char* subject, Py_ssize_t size) except -1
     cdef int refuse_subscription(self, bytes subject, bytes queue) except -1

@@ -23,6 +23,8 @@ log = logging.getLogger("mq9")
 
 cdef enum:
     ROOT_SIZE = 5
+    # Refusals of one client that are logged.
+    NOTES_MAX = 10
     # More wildcard subscriptions than this and the router is asked which of them match a reply.
     WILDCARDS_SCANNED_MAX = 32
 
@@ -403,19 +405,32 @@ cdef class Session(Connection):
 
     # errors
 
+    cdef int note_refusal(self, str reason, str what) except -1:
+        """Count a refusal by its `reason` and log `what` was refused, but not without end for one client.
+
+        Nothing of what the client sent may be in either: it may hold a mail_id.
+        """
+        self.hub.refused(reason)
+        self._notes += 1
+        if self._notes <= NOTES_MAX:
+            log.info("client %d (%s): refused: %s", self.client_id, self.client_address, what)
+        if self._notes == NOTES_MAX:
+            log.info("client %d (%s): more refusals are counted only", self.client_id, self.client_address)
+        return 0
+
     cdef int error(self, str text) except -1:
         """An -ERR after which the connection goes on."""
-        self.hub.refused(text.lower())
+        self.note_refusal(text.lower(), text)
         return self.send(b"-ERR '%b'\r\n" % text.encode())
 
     cdef int refuse_publish(self, const char* subject, Py_ssize_t size) except -1:
         """The -ERR that every client takes as a refused publish (docs/protocol.md §1)."""
-        self.hub.refused("publish")
+        self.note_refusal("publish", "a publish")
         return self.send(b"-ERR 'Permissions Violation for Publish to \"%b\"'\r\n" % subject[:size])
 
     cdef int refuse_subscription(self, bytes subject, bytes queue) except -1:
         """The -ERR that every client takes as a refused subscription (docs/protocol.md §1)."""
-        self.hub.refused("subscription")
+        self.note_refusal("subscription", "a subscription")
         if queue is None:
             return self.send(b"-ERR 'Permissions Violation for Subscription to \"%b\"'\r\n" % subject)
         return self.send(

@@ -66,6 +66,7 @@ class LmdbStore(Store):
         self._lock_file = -1
         self._environment: lmdb.Environment | None = None
         self._failed = False
+        self._has_reserve = False
         # Held while the environment is read or replaced: after a failure the committing thread opens it anew.
         self._environment_lock = threading.Lock()
         self._writer: ThreadPoolExecutor | None = None
@@ -211,6 +212,7 @@ class LmdbStore(Store):
         descriptor = os.open(self._reserve_file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
+            self._has_reserve = True
         except OSError:
             self._reserve_file.unlink()
         finally:
@@ -219,6 +221,7 @@ class LmdbStore(Store):
     def _open_reserve(self) -> None:
         """Give what was kept back, on the disk and below `bytes_max`, to a commit that may have it."""
         self._reserve_file.unlink(missing_ok=True)
+        self._has_reserve = False
         self._set_size_limit(self._bytes_max + RESERVE_BYTES)
 
     def _set_size_limit(self, size: int) -> None:
@@ -253,7 +256,7 @@ class LmdbStore(Store):
             finally:
                 self._set_size_limit(self._bytes_max)
         else:
-            if not self._reserve_file.exists():
+            if not self._has_reserve:
                 self._keep_reserve()
 
     def _commit_within_limits(self, commit: Commit) -> None:
