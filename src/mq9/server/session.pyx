@@ -343,7 +343,9 @@ cdef class Session(Connection):
             return 0
         interest = <Interest?>subscription
         if interest.on_end is not None:
-            interest.on_end()
+            on_end = interest.on_end
+            interest.on_end = None  # it refers back to the interest: nothing is to wait for the garbage collector
+            on_end()
             return 0
         self.hub.router.remove(interest)
         if interest.queue is None:
