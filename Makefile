@@ -1,0 +1,47 @@
+# `make run` starts a broker; CONTRIBUTING.md explains the rest.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PYTEST ?=
+ARGS ?=
+
+# Whatever the installed package is made from; the mark says that it was, since the last change.
+SOURCES := pyproject.toml setup.py $(shell find src -name '*.pyx' -o -name '*.pxd')
+INSTALLED := .venv/.installed
+
+.PHONY: run demo test lint types bench peers setup clean
+
+run: setup
+	$(BIN)/mq9 serve $(ARGS)
+
+demo: setup
+	$(BIN)/python examples/quickstart.py
+
+test: setup
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python -m bench $(ARGS)
+
+peers: setup
+	$(BIN)/python tools/peers.py
+
+setup: $(INSTALLED)
+
+$(INSTALLED): $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet 'setuptools>=77' 'Cython>=3.1,<4'
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src \( -name '*.so' -o -name '*.egg-info' \) -prune -exec rm -rf {} +

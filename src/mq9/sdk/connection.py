@@ -1,0 +1,237 @@
+"""Keeps a link to the broker: opens it at the first use, and again with growing pauses whenever it is lost, for ever.
+
+Nothing runs while nobody asks: a caller that needs the link opens it, and whoever comes meanwhile waits for the same attempt.
+This is also where every request gets its deadline and where what went wrong becomes a sentence for the user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from typing import TYPE_CHECKING, Any, Final
+
+from mq9.protocol import HEADER_ERROR_CODE
+from mq9.sdk.errors import BadRequest, ConnectionFailed, Forbidden, Timeout, TooLarge, Unavailable, error_of
+from mq9.sdk.link import Link, LinkFailed, LinkLost, NoBroker, address_of, checked_url
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mq9.sdk.link import Reply
+
+PAUSE_FIRST_S: Final = 0.05
+PAUSE_MAX_S: Final = 2.0
+_jitter = random.SystemRandom()
+
+
+class Connection:
+    """The way to one broker.
+
+    Arguments:
+        url: where it is, as in `nats://localhost:4222`.
+        connect_timeout_s: how long the very first attempt goes on, in seconds. Later ones use the time of the call.
+
+    Raises:
+        BadRequest: `url` cannot be the address of a broker.
+    """
+
+    def __init__(self, url: str, connect_timeout_s: float) -> None:
+        self._url = checked_url(url)
+        self.address = address_of(url)
+        self._connect_timeout_s = connect_timeout_s
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = asyncio.Lock()
+        self._link: Link | None = None
+        self._was_connected = False
+        self._reason = "nothing answers"
+        self._pause_s = PAUSE_FIRST_S
+        self._next_attempt = 0.0
+        self._opened_at = 0.0
+        self._requests: set[asyncio.Task[Any]] = set()
+        self.closed = False
+
+    async def link(self, timeout_s: float | None) -> Link:
+        """The live link, opened if need be.
+
+        Arguments:
+            timeout_s: how long to try, in seconds; None: for ever.
+
+        Raises:
+            ConnectionFailed: there is no broker to be reached, or this connection is closed.
+            Forbidden: the broker does not accept the credentials.
+        """
+        self._enter_loop()
+        if self._link is not None and not self._link.lost.is_set():
+            return self._link
+        if timeout_s is not None and not self._was_connected:
+            timeout_s = min(timeout_s, self._connect_timeout_s)
+        try:
+            async with asyncio.timeout(timeout_s), self._lock:
+                return await self._reopened()
+        except TimeoutError:
+            raise ConnectionFailed(f"cannot reach a broker at {self.address}: {self._reason}") from None
+
+    async def request(
+        self,
+        subject: str,
+        body: bytes,
+        headers: dict[str, str] | None = None,
+        *,
+        expected: str,
+        timeout_s: float,
+        repeatable: bool,
+    ) -> dict[str, Any]:
+        """Send a request and return the JSON object of its answer.
+
+        Arguments:
+            expected: a key that every answer has unless it is a refusal.
+            timeout_s: how long the whole may take, in seconds, connecting included.
+            repeatable: doing it twice is the same as doing it once, so that it is asked again after a lost connection.
+
+        Raises:
+            MailboxError: the broker's refusal, or the reason why there is no answer.
+        """
+        self._enter_loop()
+        task = asyncio.current_task()
+        if task is not None:
+            self._requests.add(task)
+        try:
+            answer = await self._request(subject, body, headers, timeout_s, repeatable)
+        finally:
+            if task is not None:
+                self._requests.discard(task)
+        if expected not in answer:
+            raise Unavailable(f"what answers at {self.address} is not an mq9 broker")
+        return answer
+
+    async def close(self, timeout_s: float) -> None:
+        """Wait up to `timeout_s` seconds for the answers that are still to come, then give the link up."""
+        self.closed = True
+        if self._loop is not asyncio.get_running_loop():
+            return
+        mine = {task for task in self._requests if task is not asyncio.current_task()}
+        if mine:
+            await asyncio.wait(mine, timeout=timeout_s)
+        if self._link is not None:
+            await self._link.close()
+
+    def abandon(self) -> None:
+        """Like close for an owner that is gone: from any thread, at any time, without waiting for anything."""
+        self.closed = True
+        loop, link = self._loop, self._link
+        if loop is not None and link is not None and not loop.is_closed():
+            try:
+                loop.call_soon_threadsafe(link.lost.set)
+            except RuntimeError:  # the loop was closed in this very moment, and the link with it
+                return
+
+    async def _request(
+        self, subject: str, body: bytes, headers: dict[str, str] | None, timeout_s: float, repeatable: bool
+    ) -> dict[str, Any]:
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            remaining_s = max(0.001, deadline - asyncio.get_running_loop().time())
+            link = await self.link(remaining_s)
+            self._check_size(link, body, headers)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    answer = _object_of(await link.request(subject, body, headers), self.address)
+            except TimeoutError:
+                raise Timeout(f"the broker at {self.address} did not answer within {timeout_s:g} s") from None
+            except NoBroker:
+                raise self.no_broker() from None
+            except LinkLost:
+                if not repeatable or self.closed:
+                    raise ConnectionFailed(
+                        f"the connection to {self.address} was lost before the broker answered; "
+                        "whether it was done is not known"
+                    ) from None
+                continue
+            link.speaks_mq9 = True
+            return answer
+
+    def no_broker(self) -> Unavailable:
+        """What to raise when the server knows nothing of mailboxes."""
+        return Unavailable(f"the NATS server at {self.address} is not an mq9 broker: it has no mailboxes")
+
+    def _enter_loop(self) -> None:
+        """Bind to the running event loop; a loop that is over may be followed by another (asyncio.run called twice)."""
+        if self.closed:
+            raise ConnectionFailed("this mailbox client is closed")
+        running = asyncio.get_running_loop()
+        if self._loop is running:
+            return
+        if self._loop is not None and not self._loop.is_closed():
+            raise RuntimeError("an AsyncMailbox belongs to the event loop that used it first")
+        self._loop = running
+        self._link = None
+        self._lock = asyncio.Lock()
+        self._requests = set()
+
+    async def _reopened(self) -> Link:
+        """Try until there is a link; the caller holds the lock and sets the limit."""
+        loop = asyncio.get_running_loop()
+        while self._link is None or self._link.lost.is_set():
+            await asyncio.sleep(self._next_attempt - loop.time())
+            if self.closed:
+                raise ConnectionFailed("this mailbox client is closed")
+            # A broker that takes a connection only to drop it gets its pauses as well.
+            if loop.time() - self._opened_at > PAUSE_MAX_S and self._link is not None:
+                self._pause_s = PAUSE_FIRST_S
+                self._link = None
+            try:
+                self._link = await Link.open(self._url, self._connect_timeout_s)
+                self._opened_at = loop.time()
+                self._was_connected = True
+            except LinkFailed as failure:
+                self._reason = str(failure)
+                if failure.hopeless and not self._was_connected:
+                    kind = Forbidden if "credentials" in self._reason else ConnectionFailed
+                    raise kind(f"cannot use the broker at {self.address}: {self._reason}") from None
+            self._next_attempt = loop.time() + self._pause_s * _jitter.uniform(0.8, 1.2)
+            self._pause_s = min(PAUSE_MAX_S, self._pause_s * 2)
+        return self._link
+
+    def _check_size(self, link: Link, body: bytes, headers: Mapping[str, str] | None) -> None:
+        """Refuse here what would make the broker hang up."""
+        size = len(body) + _header_bytes(headers)
+        if size > link.message_bytes_max:
+            raise TooLarge(
+                f"the message has {size} bytes with its headers; "
+                f"the broker at {self.address} takes at most {link.message_bytes_max}"
+            )
+
+
+def _header_bytes(headers: Mapping[str, str] | None) -> int:
+    """How many bytes a header block takes on the wire."""
+    if not headers:
+        return 0
+    lines = sum(len(f"{name}: {value}\r\n".encode()) for name, value in headers.items())
+    return len("NATS/1.0\r\n") + lines + len("\r\n")
+
+
+def _object_of(reply: Reply, address: str) -> dict[str, Any]:
+    """The JSON object of an answer; a refusal is raised as the error it is."""
+    try:
+        answer = json.loads(reply.body)
+    except (ValueError, RecursionError):
+        answer = None
+    if not isinstance(answer, dict):
+        raise Unavailable(f"what answers at {address} is not an mq9 broker")
+    if not answer.get("error"):
+        return answer
+    try:
+        code = int(answer.get("code", reply.headers.get(HEADER_ERROR_CODE, 0)))
+    except (TypeError, ValueError):
+        code = 0
+    raise error_of(code, str(answer["error"]))
+
+
+def checked_seconds(value: float | None, name: str) -> float | None:
+    """A timeout as the user gave it; raises BadRequest for one that no clock can wait for."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e9:
+        raise BadRequest(f"{name} must be a number of seconds above 0")
+    return float(value)

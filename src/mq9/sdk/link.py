@@ -1,0 +1,295 @@
+"""One connection to a broker, over nats-py: opened once, lost at most once, never reopened.
+
+The only module that knows nats-py. It turns its callbacks and exceptions into three things that the rest of the SDK can rely
+on: a request ends with its answer or with `LinkLost`, a subscription that the broker refuses is known as soon as `attach`
+returns, and `lost` is set the moment the connection is gone. `connection.py` opens the next link.
+"""
+# ruff: noqa: N818 - the exceptions here are events of a connection, and never reach a user
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import re
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from nats.aio.client import Client
+from nats.errors import AuthorizationError, Error, NoServersError
+
+from mq9.sdk.errors import BadRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription
+
+    Handler = Callable[[str, Mapping[str, str], bytes], None]
+
+logger = logging.getLogger("mq9")
+
+PING_INTERVAL_S: Final = 20
+_REFUSED = re.compile(r'permissions violation for subscription to "([^"\s]+)"')
+_SCHEMES: Final = {"nats", "tls", "ws", "wss"}
+_NO_RESPONDERS: Final = "503"
+
+
+class LinkFailed(Exception):
+    """No link could be opened; says why, as the end of a sentence. `hopeless`: trying again will not help."""
+
+    def __init__(self, reason: str, *, hopeless: bool = False) -> None:
+        super().__init__(reason)
+        self.hopeless = hopeless
+
+
+class LinkLost(Exception):
+    """The link broke before the answer came."""
+
+
+class NoBroker(Exception):
+    """Something speaks NATS there, but nobody answers for mailboxes."""
+
+
+class SubscriptionRefused(Exception):
+    """The broker does not let this client subscribe to that."""
+
+
+class Reply(NamedTuple):
+    """The answer to a request, as it came."""
+
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def checked_url(url: str) -> str:
+    """`url` itself when it can be the address of a broker; raises BadRequest for anything else."""
+    problem = BadRequest(f"{url!r} is not the address of a broker; one looks like nats://localhost:4222")
+    if not isinstance(url, str) or not url or any(character.isspace() for character in url):
+        raise problem
+    try:
+        parts = urlsplit(url if "://" in url else f"nats://{url}")
+        reachable = parts.scheme in _SCHEMES and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        raise problem from None
+    if not reachable:
+        raise problem
+    return url
+
+
+def address_of(url: str) -> str:
+    """Host and port of a broker's URL, without the credentials that may be in it."""
+    parts = urlsplit(url if "://" in url else f"nats://{url}")
+    return f"{parts.hostname}:{parts.port or 4222}"
+
+
+class Attachment:
+    """Subscriptions that belong together, alive as long as their link or until `detach`."""
+
+    def __init__(self, subscriptions: list[Subscription]) -> None:
+        self._subscriptions = subscriptions
+
+    async def detach(self) -> None:
+        """Tell the broker that nobody listens any more; harmless on a link that is gone."""
+        for subscription in self._subscriptions:
+            with suppress(Error, OSError):
+                await subscription.unsubscribe()
+        self._subscriptions = []
+
+
+class Link:
+    """See the module. Use `open`."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.lost = asyncio.Event()
+        self.speaks_mq9 = False  # set by whoever got an answer that only an mq9 broker gives
+        self._last_error: Exception | None = None
+        self._inbox = ""
+        self._requests_made = 0
+        self._answers: dict[str, asyncio.Future[Reply | None]] = {}
+        self._refusals: dict[str, set[asyncio.Event]] = {}
+        self._keeper: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, url: str, timeout_s: float) -> Link:
+        """Connect to the broker at `url` within `timeout_s` seconds.
+
+        Raises:
+            LinkFailed: nothing usable answers there.
+        """
+        client = Client()
+        link = cls(client)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await client.connect(
+                    servers=[url],
+                    name="mq9-python",
+                    error_cb=link._on_error,
+                    disconnected_cb=link._on_disconnected,
+                    # A link does not come back: `_on_disconnected` holds nats-py's own reconnecting before it starts.
+                    max_reconnect_attempts=1,
+                    reconnect_time_wait=0,
+                    connect_timeout=timeout_s,  # type: ignore[arg-type]  # annotated int, used as any number of seconds
+                    ping_interval=PING_INTERVAL_S,
+                )
+                link._inbox = client.new_inbox()
+                await client.subscribe(f"{link._inbox}.*", cb=link._on_answer)
+        except (OSError, TimeoutError, ValueError, Error) as error:
+            await link._give_up()
+            raise link._failure(error) from None
+        except asyncio.CancelledError:
+            await link._give_up()
+            raise
+        link._keeper = asyncio.create_task(link._keep(), name="mq9 link")
+        return link
+
+    @property
+    def message_bytes_max(self) -> int:
+        """The most bytes that the broker takes as headers and payload of one message."""
+        return self._client.max_payload
+
+    async def close(self) -> None:
+        """Give the connection up, after what was written has left; every request still open gets LinkLost."""
+        self.lost.set()
+        if self._keeper is not None:
+            await asyncio.wait([self._keeper])
+
+    async def request(self, subject: str, body: bytes, headers: dict[str, str] | None = None) -> Reply:
+        """Send one request and wait for its answer, for as long as the link lasts.
+
+        Raises:
+            LinkLost: the connection broke; whether the request arrived is not known.
+            NoBroker: the server has nobody who answers on this subject.
+        """
+        self._requests_made += 1
+        token = str(self._requests_made)
+        answer = self._answers[token] = asyncio.get_running_loop().create_future()
+        try:
+            if self.lost.is_set():
+                raise LinkLost
+            await self._client.publish(subject, body, reply=f"{self._inbox}.{token}", headers=headers)
+            reply: Reply | None = await answer
+        except (Error, OSError):
+            raise LinkLost from None
+        finally:
+            del self._answers[token]
+        if reply is None:
+            raise LinkLost
+        if not reply.body and reply.headers.get("Status") == _NO_RESPONDERS:
+            raise NoBroker
+        return reply
+
+    async def attach(self, handlers: Mapping[str, Handler]) -> Attachment:
+        """Subscribe to several subjects, in the order given, and wait until the broker has taken them in.
+
+        Arguments:
+            handlers: for each subject, what is called with subject, headers and payload of each message.
+
+        Raises:
+            SubscriptionRefused: the broker does not want one of them; then there is none.
+            LinkLost: the connection broke.
+        """
+        refused = asyncio.Event()
+        # nats-py lowers the case of an error before it tells of it.
+        watched = [self._refusals.setdefault(subject.lower(), set()) for subject in handlers]
+        for waiting in watched:
+            waiting.add(refused)
+        attachment = Attachment([])
+        try:
+            attachment = Attachment([await self._subscribe(subject, handler) for subject, handler in handlers.items()])
+            # The answer to this PING comes after every refusal.
+            await self._until_lost(self._client.flush())
+            if refused.is_set():
+                raise SubscriptionRefused
+        except (Error, OSError):
+            raise LinkLost from None
+        except BaseException:
+            await attachment.detach()
+            raise
+        finally:
+            for subject, waiting in zip(handlers, watched, strict=True):
+                waiting.discard(refused)
+                if not waiting:
+                    self._refusals.pop(subject.lower(), None)
+        return attachment
+
+    async def _subscribe(self, subject: str, handler: Handler) -> Subscription:
+        async def on_message(message: Msg) -> None:
+            handler(message.subject, message.headers or {}, message.data)
+
+        # No limits here: nats-py drops what exceeds them. Handlers never wait, so no more lies here than one read.
+        return await self._client.subscribe(subject, cb=on_message, pending_msgs_limit=0, pending_bytes_limit=0)
+
+    async def _until_lost(self, awaitable: Awaitable[Any]) -> None:
+        """Wait for `awaitable`, but no longer than the link lasts."""
+        work = asyncio.ensure_future(awaitable)
+        loss = asyncio.ensure_future(self.lost.wait())
+        try:
+            await asyncio.wait({work, loss}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                raise LinkLost
+            work.result()
+        finally:
+            work.cancel()
+            loss.cancel()
+            await asyncio.wait({work, loss})
+
+    async def _give_up(self) -> None:
+        """Clear up after an attempt to connect."""
+        self.lost.set()
+        # Before 2.15 nats-py stumbles over a connection that has never been made.
+        with suppress(AttributeError):
+            await self._client.close()
+
+    async def _keep(self) -> None:
+        """Close the connection when it is lost or given up, or when the event loop cancels everything at its end."""
+        try:
+            await self.lost.wait()
+        finally:
+            self.lost.set()
+            for answer in self._answers.values():
+                if not answer.done():
+                    answer.set_result(None)
+            await self._client.close()
+
+    async def _on_answer(self, message: Msg) -> None:
+        answer = self._answers.get(message.subject.rpartition(".")[2])
+        if answer is not None and not answer.done():
+            answer.set_result(Reply(message.headers or {}, message.data))
+
+    async def _on_disconnected(self) -> None:
+        if self.lost.is_set() or self._client.is_closed:
+            self.lost.set()
+            return
+        self.lost.set()
+        # This runs in nats-py's reconnecting task; `_keep` closes the client, which cancels that task here.
+        await asyncio.Event().wait()
+
+    async def _on_error(self, error: Exception) -> None:
+        self._last_error = error
+        refusal = _REFUSED.search(str(error).lower())
+        if refusal is None:
+            logger.debug("nats-py: %s", type(error).__name__)
+            return
+        for refused in self._refusals.get(refusal[1], ()):
+            refused.set()
+
+    def _failure(self, error: Exception) -> LinkFailed:
+        """Why the link could not be opened, for a person."""
+        cause = self._last_error if isinstance(error, (NoServersError, TimeoutError)) and self._last_error else error
+        text = str(cause).lower()
+        if isinstance(cause, AuthorizationError) or "authorization violation" in text:
+            return LinkFailed("it does not accept these credentials", hopeless=True)
+        if isinstance(cause, socket.gaierror):
+            return LinkFailed("there is no host of this name", hopeless=True)
+        if isinstance(cause, TimeoutError):
+            return LinkFailed("nothing answers")
+        if f"errno {errno.ECONNREFUSED}" in text:
+            return LinkFailed("connection refused; is the broker running?")
+        if isinstance(cause, OSError):
+            return LinkFailed(cause.strerror or str(cause))
+        return LinkFailed("what listens there is not a NATS server")

@@ -1,0 +1,136 @@
+"""What the operations answer with, apart from messages: mailboxes, what happened to them, and pages of messages."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from mq9.protocol import PRIVATE_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Self
+
+_SECRET = re.compile(r"([md]-[a-z2-7]{4})[a-z2-7]{22}")
+
+ItemT = TypeVar("ItemT")
+
+
+def masked(text: str) -> str:
+    """`text` with every private mail_id in it cut to its first characters: knowing one is the credential (§2)."""
+    return _SECRET.sub(r"\1…", text)
+
+
+def moment(unix_s: float | None) -> datetime | None:
+    """Unix seconds as a UTC datetime; None for None and for what no datetime can hold."""
+    if not isinstance(unix_s, (int, float)):
+        return None
+    try:
+        return datetime.fromtimestamp(unix_s, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+class MailboxInfo(str):
+    """A mailbox as the broker described it: the mail_id itself, with the rest of the description on it.
+
+    It is a `str`, so it goes wherever a mail_id is expected, into an f-string and into JSON. `box["mail_id"]` reads the
+    broker's answer as it came (times in Unix seconds); the attributes are the same, typed.
+
+    Arguments:
+        description: the broker's JSON object for one mailbox (docs/protocol.md §3, create and list).
+    """
+
+    __slots__ = ("_description",)
+    _description: dict[str, Any]
+
+    def __new__(cls, description: Mapping[str, Any]) -> Self:
+        """Take the mail_id for the string, and keep the rest."""
+        self = super().__new__(cls, description["mail_id"])
+        self._description = dict(description)
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._description,)
+
+    @property
+    def mail_id(self) -> str:
+        """The address of the mailbox; for a private one also the credential to it."""
+        return str(self)
+
+    @property
+    def is_new(self) -> bool:
+        """False when create found a mailbox of this name that was already there."""
+        return bool(self._description.get("is_new", False))
+
+    @property
+    def public(self) -> bool:
+        """Whether `list` shows it."""
+        return bool(self._description.get("public", not self.startswith(PRIVATE_PREFIX)))
+
+    @property
+    def ttl(self) -> int:
+        """Seconds from its creation, or its last renewal, to its end; 0 for a mailbox that never ends."""
+        return int(self._description.get("ttl") or 0)
+
+    @property
+    def desc(self) -> str:
+        """What its creator wrote about it."""
+        return str(self._description.get("desc") or "")
+
+    @property
+    def messages(self) -> int | None:
+        """How many messages it held when it was listed; None when the broker was not asked (create)."""
+        return self._description.get("messages")
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When it was created, in UTC."""
+        return moment(self._description.get("created_at"))
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When it ends, in UTC; None for a mailbox that never ends."""
+        return moment(self._description.get("expires_at") or None)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """One key of the broker's answer as it came."""
+        return self._description.get(key, default)
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            return self._description[key]
+        return super().__getitem__(key)
+
+    def __repr__(self) -> str:
+        shown = masked(str(self)) if self.startswith(PRIVATE_PREFIX) else str(self)
+        return f"<mailbox {shown} ttl={self.ttl}{' public' if self.public else ''}>"
+
+
+class MailboxEvent:
+    """What happened to a public mailbox: one item of `list` with a callback (docs/protocol.md §3).
+
+    Arguments:
+        event: "created", "renewed", "expired" or "removed".
+        mailbox: the mailbox as the broker described it.
+    """
+
+    __slots__ = ("event", "mailbox")
+
+    def __init__(self, event: str, mailbox: MailboxInfo) -> None:
+        self.event = event
+        self.mailbox = mailbox
+
+    def __repr__(self) -> str:
+        return f"<{self.event} {self.mailbox!r}>"
+
+
+class Page(list[ItemT], Generic[ItemT]):
+    """A list that knows how to go on: `next` is the `after` of the following page, or None after the last one."""
+
+    __slots__ = ("next",)
+
+    def __init__(self, items: Iterable[ItemT] = (), following: int | None = None) -> None:
+        super().__init__(items)
+        self.next = following
