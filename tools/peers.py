@@ -1,7 +1,7 @@
 """Installs the programs that the tests hold mq9 against.
 
-They are nats-server as Debian ships it, and, built with Go from the versions pinned in tools/natscli, a newer
-nats-server and its command line tool `nats`. Run by `make peers` and by CI; what is there already is left alone.
+They are nats-server as Debian ships it; strace, which shows that a reply follows its fsync; and, built with Go from the
+versions pinned in tools/natscli, a newer nats-server and its command line tool `nats`. Run by `make peers` and by CI; what is there already is left alone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final
 
 PINS: Final = Path(__file__).parent / "natscli"
 BUILT: Final = Path(__file__).parents[1] / ".tools" / "bin"
+SYSTEM: Final = ("nats-server", "strace")
 PACKAGES: Final = {
     "nats": "github.com/nats-io/natscli/nats",
     "nats-server-2.12": "github.com/nats-io/nats-server/v2",
@@ -23,21 +24,21 @@ PACKAGES: Final = {
 
 def main() -> int:
     """Install what is missing; the exit code says whether all of it is there now."""
-    problems = [problem for problem in (install_debian_server(), *(build(name) for name in PACKAGES)) if problem]
+    problems = [problem for problem in (*map(install_from_debian, SYSTEM), *map(build, PACKAGES)) if problem]
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0
 
 
-def install_debian_server() -> str | None:
-    """Have the system install its nats-server, unless it has one; gives the reason when that cannot be."""
-    if found := shutil.which("nats-server", path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin"):
+def install_from_debian(program: str) -> str | None:
+    """Have the system install the package of this name, unless its program is there; gives the reason when that cannot be."""
+    if found := shutil.which(program, path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin"):
         print(found)
         return None
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        return "nats-server is missing, and only root on Debian can have it installed: install it as your system does"
+        return f"{program} is missing, and only root on Debian can have it installed: install it as your system does"
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for arguments in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", "nats-server"]):
+    for arguments in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", program]):
         if subprocess.run(["apt-get", *arguments], env=environment, check=False).returncode != 0:  # noqa: S603, S607
             return f"apt-get {arguments[0]} failed"
     return None
