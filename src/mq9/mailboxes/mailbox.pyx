@@ -9,7 +9,7 @@ cimport cython
 from libc.stdlib cimport calloc
 
 from mq9.mailboxes.index cimport (
-    LevelCursor, entry_expires, entry_is_gone, level_add, level_count_after, level_find, level_free, level_peek, level_seek,
+    LevelCursor, entry_expires, entry_is_gone, level_add, level_find, level_free, level_peek, level_seek,
 )
 
 
@@ -114,15 +114,6 @@ cdef class Mailbox(Named):
             cursors[first].at += 1
             entries[first] = level_peek(&cursors[first], now)
         return found
-
-    def remaining(self, uint8_t mask, list cursors not None):
-        """About how many messages of the priorities in `mask` have a msg_id above that of their cursor."""
-        cdef int rank
-        cdef uint64_t count = 0
-        for rank in range(LEVELS):
-            if self.levels[rank] != NULL and mask >> rank & 1:
-                count += level_count_after(self.levels[rank], cursors[rank])
-        return count
 
     def watch(self, watcher):
         """Call `watcher(event)` for what happens to the mailbox: "renewed", and at its end "expired" or "removed"."""

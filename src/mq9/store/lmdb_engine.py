@@ -148,7 +148,7 @@ class LmdbStore(Store):
     # on the committing thread
 
     def _open(self) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._check_format()
         self._take_lock()
         if not (self._directory / FORMAT_FILE).exists():

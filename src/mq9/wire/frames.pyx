@@ -225,7 +225,7 @@ cdef Py_ssize_t parse_frames(
             handler.violate(UNKNOWN_OPERATION)
             return size
         text_end = line_end
-        if text_end > at and text_end[-1] == c"\r":
+        if text_end > at and (text_end - 1)[0] == c"\r":
             text_end -= 1
         if verb == PUB or verb == HPUB:
             if not _publish_arguments(

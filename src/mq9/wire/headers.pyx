@@ -18,7 +18,7 @@ cdef const char* first_header(const char* block, Py_ssize_t size) noexcept nogil
     if block[8] != c"\r" and block[8] != c" ":
         return NULL
     line_end = <const char*>memchr(block, c"\n", size)
-    if line_end[-1] != c"\r":
+    if (line_end - 1)[0] != c"\r":
         return NULL
     return line_end + 1
 
@@ -31,7 +31,7 @@ cdef int next_header(const char** at, const char* end, Header* header) noexcept 
     if end - line == 2:
         return 0 if line[0] == c"\r" and line[1] == c"\n" else -1
     line_end = <const char*>memchr(line, c"\n", end - line)
-    if line_end == NULL or line_end - line < 2 or line_end[-1] != c"\r":
+    if line_end == NULL or line_end - line < 2 or (line_end - 1)[0] != c"\r":
         return -1
     colon = <const char*>memchr(line, c":", line_end - line)
     if colon == NULL or colon == line:
@@ -45,7 +45,7 @@ cdef int next_header(const char** at, const char* end, Header* header) noexcept 
     line_end -= 1
     while header.value < line_end and (header.value[0] == c" " or header.value[0] == c"\t"):
         header.value += 1
-    while line_end > header.value and (line_end[-1] == c" " or line_end[-1] == c"\t"):
+    while line_end > header.value and ((line_end - 1)[0] == c" " or (line_end - 1)[0] == c"\t"):
         line_end -= 1
     header.value_size = line_end - header.value
     return 1
