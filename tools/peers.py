@@ -1,7 +1,8 @@
 """Installs the programs that the tests hold mq9 against.
 
 They are nats-server as Debian ships it; strace, which shows that a reply follows its fsync; and, built with Go from the
-versions pinned in tools/natscli, a newer nats-server and its command line tool `nats`. Run by `make peers` and by CI; what is there already is left alone.
+versions pinned in tools/natscli, a newer nats-server and its command line tool `nats`. Run by `make peers` and by CI; what
+is there already is left alone.
 """
 
 from __future__ import annotations
