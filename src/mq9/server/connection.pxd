@@ -42,6 +42,9 @@ cdef class Connection(FrameHandler):
     cdef Py_ssize_t output_size
     cdef Py_ssize_t _output_capacity
     cdef bint _is_dirty
+    # The socket to write to, or -1 when only the transport may; and whether the transport may still hold something.
+    cdef int _socket
+    cdef bint _transport_holds
     # Whether something was written that waits in memory only: such a client is cut off when it does not read.
     cdef bint _may_cut_off
     # What the transport held when it was last written to, as long as it is more than it likes to hold.
@@ -58,5 +61,7 @@ cdef class Connection(FrameHandler):
     cdef int send(self, bytes data) except -1
     cdef Py_ssize_t room(self) noexcept
     cdef int _flush(self) except -1
+    cdef Py_ssize_t _write_now(self) except -1
+    cdef int _write_later(self, Py_ssize_t written) except -1
     cdef _drop_output(self)
     cdef int _keep_rest(self, const char* data, Py_ssize_t size) except -1

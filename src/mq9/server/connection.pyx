@@ -1,8 +1,8 @@
 """One client's socket, as an asyncio buffered protocol.
 
 Reading: all connections read into one shared buffer, and only an unfinished frame is kept per client. Writing: frames go into a
-bytes object that is handed to the transport once, at the end of the loop's turn, without another copy. What the frames mean is
-the subclass's affair (session.pyx).
+bytes object that is written to the socket once, at the end of the loop's turn, while other threads may run; what the socket does
+not take becomes the transport's, without another copy. What the frames mean is the subclass's affair (session.pyx).
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -16,6 +16,11 @@ from mq9.wire.frames cimport parse_frames
 
 cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject** bytes_object, Py_ssize_t size) except -1
+
+cdef extern from "<sys/socket.h>" nogil:
+    ssize_t send(int socket, const void* data, size_t size, int flags)
+    int MSG_DONTWAIT
+    int MSG_NOSIGNAL
 
 cdef enum:
     READ_BUFFER_SIZE = 262144
@@ -82,6 +87,7 @@ cdef class Connection(FrameHandler):
     def __init__(self, Shared shared not None):
         self.shared = shared
         self.close_reason = ""
+        self._socket = -1
 
     def __dealloc__(self):
         buffer_free(&self._rest)
@@ -91,10 +97,13 @@ cdef class Connection(FrameHandler):
 
     def connection_made(self, transport):
         self.transport = transport
+        plain = transport.get_extra_info("socket") if transport.get_extra_info("ssl_object") is None else None
+        self._socket = -1 if plain is None else plain.fileno()
         transport.set_write_buffer_limits(high=self.shared.write_high, low=min(WRITE_LOW, self.shared.write_high // 4))
 
     def connection_lost(self, exception):
         self.closed = self.stopped = True
+        self._socket = -1
         buffer_free(&self._rest)
         self._drop_output()
 
@@ -210,11 +219,45 @@ cdef class Connection(FrameHandler):
         return max(self.shared.write_high - self.output_size, 0)
 
     cdef int _flush(self) except -1:
-        cdef Py_ssize_t size = self.output_size
+        cdef Py_ssize_t size = self.output_size, written
         if size == 0 or self.closed:
             return 0
-        if size <= OUTPUT_COPY_MAX:
-            data = PyBytes_FromStringAndSize(self._output_data, size)
+        self.shared.bytes_out += size
+        written = self._write_now()
+        if written == size:
+            self._drop_output()
+        else:
+            self._write_later(written)
+        if self.write_paused:
+            self.backlog = self.transport.get_write_buffer_size()
+            if self._may_cut_off and self.backlog > self.shared.pending_max:
+                self.shared.slow_consumers += 1
+                self.abort("Slow Consumer (Pending Bytes)")
+        self._may_cut_off = False
+        return 0
+
+    cdef Py_ssize_t _write_now(self) except -1:
+        """Write to the socket what it takes, without the interpreter's lock; returns how many bytes that was.
+
+        Nothing goes past what the transport still holds. An error is left for the transport to find.
+        """
+        cdef Py_ssize_t written
+        cdef Py_ssize_t size = self.output_size
+        cdef const char* data = self._output_data
+        cdef int socket = self._socket
+        if self._transport_holds:
+            self._transport_holds = self.transport.get_write_buffer_size() > 0
+        if socket < 0 or self._transport_holds:
+            return 0
+        with nogil:
+            written = send(socket, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+        return max(written, 0)
+
+    cdef int _write_later(self, Py_ssize_t written) except -1:
+        """Give the transport what the socket did not take."""
+        cdef Py_ssize_t size = self.output_size
+        if size - written <= OUTPUT_COPY_MAX:
+            data = PyBytes_FromStringAndSize(self._output_data + written, size - written)
             self._drop_output()
         else:
             _PyBytes_Resize(&self._output, size)
@@ -222,14 +265,10 @@ cdef class Connection(FrameHandler):
             Py_DECREF(data)  # the reference that _output held is now `data`'s
             self._output = NULL
             self.output_size = self._output_capacity = 0
-        self.shared.bytes_out += size
+            if written:
+                data = memoryview(data)[written:]
+        self._transport_holds = True
         self.transport.write(data)
-        if self.write_paused:
-            self.backlog = self.transport.get_write_buffer_size()
-            if self._may_cut_off and self.backlog > self.shared.pending_max:
-                self.shared.slow_consumers += 1
-                self.abort("Slow Consumer (Pending Bytes)")
-        self._may_cut_off = False
         return 0
 
     cdef _drop_output(self):
