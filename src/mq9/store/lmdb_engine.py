@@ -6,13 +6,11 @@ Blocks are put under rising numbers at the end of one tree, which is the cheapes
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import logging
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -32,6 +30,7 @@ from mq9.store.contract import (
     Table,
     Usage,
 )
+from mq9.store.worker import Worker
 
 log = logging.getLogger("mq9")
 
@@ -69,15 +68,15 @@ class LmdbStore(Store):
         self._has_reserve = False
         # Held while the environment is read or replaced: after a failure the committing thread opens it anew.
         self._environment_lock = threading.Lock()
-        self._writer: ThreadPoolExecutor | None = None
-        self._reader: ThreadPoolExecutor | None = None
+        self._writer: Worker | None = None
+        self._reader: Worker | None = None
 
     async def open(self) -> None:
         """See Store.open."""
-        self._writer = ThreadPoolExecutor(1, "mq9-commit")
-        self._reader = ThreadPoolExecutor(1, "mq9-read")
+        self._writer = Worker("mq9-commit")
+        self._reader = Worker("mq9-read")
         try:
-            await asyncio.get_running_loop().run_in_executor(self._writer, self._open)
+            await self._writer.run(self._open)
         except StoreError:
             await self.close()
             raise
@@ -88,14 +87,14 @@ class LmdbStore(Store):
     async def close(self) -> None:
         """See Store.close."""
         if self._writer is not None and self._reader is not None:
-            await asyncio.get_running_loop().run_in_executor(self._writer, self._close)
-            self._writer.shutdown()
-            self._reader.shutdown()
+            await self._writer.run(self._close)
+            self._writer.stop()
+            self._reader.stop()
             self._writer = self._reader = None
 
     async def commit(self, commit: Commit) -> None:
         """See Store.commit."""
-        await asyncio.get_running_loop().run_in_executor(self._writer, self._commit, commit)
+        await _there(self._writer).run(self._commit, commit)
 
     async def read_block(self, number: int) -> bytes:
         """See Store.read_block."""
@@ -129,7 +128,7 @@ class LmdbStore(Store):
     # on the reading thread
 
     async def _read(self, read: Callable[[lmdb.Environment], _Result]) -> _Result:
-        return await asyncio.get_running_loop().run_in_executor(self._reader, self._read_locked, read)
+        return await _there(self._reader).run(self._read_locked, read)
 
     def _read_locked(self, read: Callable[[lmdb.Environment], _Result]) -> _Result:
         with self._environment_lock:
@@ -294,6 +293,12 @@ class LmdbStore(Store):
         status = os.statvfs(self._directory)
         wanted = sum(len(data) for _, data in commit.blocks) + _COMMIT_OVERHEAD
         return status.f_bavail * status.f_frsize < wanted
+
+
+def _there(worker: Worker | None) -> Worker:
+    if worker is None:
+        raise StoreFailedError("the store is not open")
+    return worker
 
 
 def _scan(environment: lmdb.Environment, database: lmdb._Database, after: bytes) -> list[tuple[bytes, bytes]]:
