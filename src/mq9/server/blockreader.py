@@ -23,13 +23,13 @@ class BlockReader:
     Arguments:
         store: where they are.
         delivery: whose receivers want them.
-        schedule_run: called when receivers may go on.
+        deliver: called when receivers may go on.
     """
 
-    def __init__(self, store: Store, delivery: Delivery, schedule_run: Callable[[], None]) -> None:
+    def __init__(self, store: Store, delivery: Delivery, deliver: Callable[[], None]) -> None:
         self._store = store
         self._delivery = delivery
-        self._schedule_run = schedule_run
+        self._deliver = deliver
         self._room = asyncio.Semaphore(READS_MAX)
         self._reading: dict[int, asyncio.Task[bytes | None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -87,4 +87,4 @@ class BlockReader:
                 self._delivery.loaded(number, data)
             else:
                 self._delivery.look_again(number)
-        self._schedule_run()
+        self._deliver()

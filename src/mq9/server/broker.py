@@ -141,7 +141,7 @@ class Server:
         self.metrics = Metrics(self)
         self.office = PostOffice(self.now(), self._has_work, self._public_event)
         self.committer = Committer(self.office, self.store, self.now, self._settled, self.failed.set)
-        self.block_reader = BlockReader(self.store, self.office.delivery, self._schedule_run)
+        self.block_reader = BlockReader(self.store, self.office.delivery, self._deliver)
         self.fetcher = Fetcher(self.block_reader, self.config.max_payload, self.now)
         self.api = Api(self.office, self.config, self.fetcher, self.now)
         self.hub = MailHub(
@@ -181,13 +181,13 @@ class Server:
     def _public_event(self, event: str, mailbox: Mailbox) -> None:
         self.api.public_feeds.tell(event, mailbox)
 
-    def _schedule_run(self) -> None:
+    def _deliver(self) -> None:
         self.hub.run()
 
     def _settled(self, seconds: float) -> None:
         self.metrics.commit_seconds.observe(seconds)
         self.hub.relieve()
-        self.hub.run()
+        self._deliver()
 
     def _bind(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self.config.host else socket.AF_INET

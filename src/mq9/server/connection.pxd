@@ -64,4 +64,5 @@ cdef class Connection(FrameHandler):
     cdef Py_ssize_t _write_now(self) except -1
     cdef int _write_later(self, Py_ssize_t written) except -1
     cdef _drop_output(self)
+    cdef int _end(self, str reason) except -1
     cdef int _keep_rest(self, const char* data, Py_ssize_t size) except -1

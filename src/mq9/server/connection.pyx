@@ -108,6 +108,7 @@ cdef class Connection(FrameHandler):
         self._drop_output()
 
     def eof_received(self):
+        self._socket = -1
         return False
 
     def pause_writing(self):
@@ -306,14 +307,19 @@ cdef class Connection(FrameHandler):
         self._flush()
         if self.closed:
             return
-        self.closed = self.stopped = True
-        self.close_reason = reason
+        self._end(reason)
         self.transport.close()
 
     def abort(self, str reason not None):
         """End the connection now; what was not written is dropped."""
         if self.closed:
             return
-        self.closed = self.stopped = True
-        self.close_reason = reason
+        self._end(reason)
         self.transport.abort()
+
+    cdef int _end(self, str reason) except -1:
+        self.closed = self.stopped = True
+        # The system may give the number to another client's socket as soon as the transport closes this one.
+        self._socket = -1
+        self.close_reason = reason
+        return 0
