@@ -31,6 +31,7 @@ cdef class Batch:
     cdef readonly list effects
     cdef readonly list rows
     cdef readonly list dropped
+    cdef readonly list expired             # numbers of the expired mailboxes whose rows it removes
     cdef readonly list changes             # (mail_id, change) as the post office noted them
     cdef size_t size           # bytes of the records of its messages
 

@@ -8,6 +8,7 @@ class Batch:
     effects: list[tuple[int, Effect]]
     rows: list[tuple[Table, bytes, bytes | None]]
     dropped: list[int]
+    expired: list[int]
     changes: list[tuple[bytes, tuple[object]]]
     def __bool__(self) -> bool: ...
     def drop_messages(self) -> None: ...

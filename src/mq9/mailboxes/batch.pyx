@@ -19,6 +19,7 @@ cdef class Batch:
         self.effects = []
         self.rows = []
         self.dropped = []
+        self.expired = []
         self.changes = []
 
     def __dealloc__(self):

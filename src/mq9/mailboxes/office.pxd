@@ -42,6 +42,7 @@ cdef class PostOffice:
     cdef uint64_t _next_block
     cdef uint64_t _next_mailbox
     cdef object _dismantling
+    cdef object _expired_rows              # numbers of expired mailboxes whose rows are still stored
     cdef dict _by_number                   # while loading
 
     cdef int send(self, Mailbox mailbox, Message* message, Sender sender, const char* reply, size_t reply_size,

@@ -70,6 +70,7 @@ cdef class PostOffice:
         self._public_event = public_event
         self._next_msg_id = self._next_block = self._next_mailbox = 1
         self._dismantling = deque()
+        self._expired_rows = deque()
         self._by_number = {}
 
     # what the operations ask
@@ -199,6 +200,10 @@ cdef class PostOffice:
             self._told = False
             if self.blocks.emptied:
                 self._drop_blocks(batch)
+            while self._expired_rows and len(batch.expired) < DROPS_PER_COMMIT:
+                number = self._expired_rows.popleft()
+                batch.expired.append(number)
+                batch.rows.append((Table.MAILBOXES, number.to_bytes(8, "big"), None))
             if not batch:
                 return None
             self._batch = Batch()
@@ -241,7 +246,7 @@ cdef class PostOffice:
         self.backlog -= batch.size
         for mailbox in stirred:
             self.delivery.stir(mailbox)
-        if self.blocks.emptied:
+        if self.blocks.emptied or self._expired_rows:
             self._tell()
 
     cdef int _settle_messages(self, Batch batch, size_t first, size_t last, list stirred) except -1:
@@ -287,6 +292,7 @@ cdef class PostOffice:
         for _, effect in batch.effects:
             effect.fail(error)
         self.blocks.emptied.extend(batch.dropped)
+        self._expired_rows.extend(batch.expired)
         self._forget_changes(batch)
         self.backlog -= batch.size
         self.refusal = error
@@ -373,7 +379,7 @@ cdef class PostOffice:
     def remove_message(self, Mailbox mailbox not None, uint64_t msg_id):
         """Take one message out; returns whether it was there."""
         cdef int priority
-        cdef Entry* entry = mailbox.find(msg_id, &priority)
+        cdef Entry* entry = NULL if mailbox.gone else mailbox.find(msg_id, &priority)
         if entry == NULL:
             return False
         if entry_expires(entry):
@@ -410,7 +416,7 @@ cdef class PostOffice:
             self._fire(mailbox, timer.msg_id, now)
             fired += 1
         self.timers.sweep(_is_stale, now, budget)
-        if self.blocks.emptied or self._batch:
+        if self.blocks.emptied or self._expired_rows or self._batch:
             self._tell()
         return bool(self._dismantling) or self.timers.is_behind(now)
 
@@ -423,7 +429,7 @@ cdef class PostOffice:
                 self.timers.stale -= 1
         elif msg_id == 0:
             if mailbox.is_over(now):
-                self._batch.rows.append((Table.MAILBOXES, mailbox.number.to_bytes(8, "big"), None))
+                self._expired_rows.append(mailbox.number)
                 self.end(mailbox, "expired")
                 self.timers.stale -= 1  # `end` counted the timer that has just fired
                 self.expired_mailboxes += 1

@@ -91,7 +91,10 @@ def delete(office: PostOffice, mailbox: Mailbox, msg_id: int, now: int, done: Do
 
 def remove(office: PostOffice, mailbox: Mailbox, done: Done) -> None:
     """End a mailbox at once."""
-    office.drop_row(mailbox.number, mailbox.name)
+    latest = _latest_row(office, mailbox.name)
+    # Otherwise its end was asked for already, and the name may be on its way to another mailbox, which is not this one's.
+    if latest is not None and latest.number == mailbox.number:
+        office.drop_row(mailbox.number, mailbox.name)
     office.then(_Removal(office, mailbox, done))
 
 
