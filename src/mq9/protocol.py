@@ -72,6 +72,11 @@ DROP_PREFIX: Final = "d-"
 _MAIL_ID = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*", re.ASCII)
 
 
+def dump(value: dict[str, Any]) -> bytes:
+    """A reply or event as JSON."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+
+
 class ProtocolError(Exception):
     """A request that is refused.
 
@@ -87,7 +92,7 @@ class ProtocolError(Exception):
 
     def reply(self) -> bytes:
         """The JSON body of the refusal."""
-        return json.dumps({"error": self.sentence, "code": self.code}, ensure_ascii=False).encode()
+        return dump({"error": self.sentence, "code": self.code})
 
 
 def bad_mail_id(mail_id: str) -> str | None:

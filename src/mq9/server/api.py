@@ -7,16 +7,14 @@ with the -ERR of a publish when it cannot be.
 from __future__ import annotations
 
 import base64
-import json
 import secrets
 from collections.abc import Callable
-from typing import Any
 
 from mq9 import protocol
 from mq9.mailboxes import operations
 from mq9.mailboxes.mailbox import Mailbox
 from mq9.mailboxes.office import PostOffice
-from mq9.protocol import CreateRequest, ListRequest, ProtocolError, bad_mail_id
+from mq9.protocol import CreateRequest, ListRequest, ProtocolError, bad_mail_id, dump
 from mq9.routing.subjects import valid_for_publish
 from mq9.server.config import Config
 from mq9.server.feeds import EventFeed, PublicFeed, PublicFeeds, describe
@@ -36,11 +34,6 @@ _PRIVATE_ID_BYTES = 17
 def new_private_id() -> str:
     """A mail_id that nobody can guess: 130 random bits of the operating system (docs/protocol.md §2)."""
     return "m-" + base64.b32encode(secrets.token_bytes(_PRIVATE_ID_BYTES)).decode().lower()[:26]
-
-
-def dump(value: dict[str, Any]) -> bytes:
-    """A reply as JSON."""
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
 
 
 class Api:

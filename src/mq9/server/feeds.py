@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mq9.mailboxes.mailbox import Mailbox
 from mq9.mailboxes.office import PostOffice
+from mq9.protocol import dump
 
 if TYPE_CHECKING:
     from mq9.server.mail import MailSession
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 
 # Mailboxes of a snapshot shown in one go.
 _SLICE = 256
-
-
-def _dump(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def _expires_at(mailbox: Mailbox) -> int | None:
@@ -59,7 +55,7 @@ class EventFeed:
         mailbox.watch(self._tell)
 
     def _tell(self, event: str) -> None:
-        self._session.push(self._interest, _dump({"event": event, "expires_at": _expires_at(self._mailbox)}))
+        self._session.push(self._interest, dump({"event": event, "expires_at": _expires_at(self._mailbox)}))
         if event != "renewed":
             self._session.end(self._interest)
 
@@ -83,7 +79,7 @@ class PublicFeeds:
         """Something happened to a public mailbox."""
         if self.feeds:
             name = mailbox.name.decode()
-            body = _dump({"event": event, **describe(mailbox)})
+            body = dump({"event": event, **describe(mailbox)})
             for feed in list(self.feeds):
                 feed.tell(name, body)
 
@@ -121,7 +117,7 @@ class PublicFeed:
             self._shown = name
             mailbox = public[name]
             if not mailbox.is_expired(now):
-                self._session.push(self._interest, _dump({"event": "created", **describe(mailbox)}))
+                self._session.push(self._interest, dump({"event": "created", **describe(mailbox)}))
         if names:
             asyncio.get_running_loop().call_soon(self.resume)
         else:

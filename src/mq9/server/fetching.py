@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mq9.mailboxes.mailbox import Mailbox
 from mq9.mailboxes.operations import NO_MAILBOX
 from mq9.mailboxes.reading import StoredMessage, read_message
-from mq9.protocol import HEADER_KEY, HEADER_TAGS, PRIORITIES, FetchRequest, ProtocolError
+from mq9.protocol import HEADER_KEY, HEADER_TAGS, PRIORITIES, FetchRequest, ProtocolError, dump
 from mq9.store.contract import StoreError
 
 if TYPE_CHECKING:
@@ -150,4 +150,4 @@ def _item(message: StoredMessage, expires_ms: int, *, payload: bool) -> bytes:
         except UnicodeDecodeError:
             item["payload"] = base64.b64encode(message.payload).decode()
             item["encoding"] = "base64"
-    return json.dumps(item, ensure_ascii=False).encode("utf-8", "replace")
+    return dump(item)
