@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from mq9.server.broker import system_clock
 from tests.server.support import START_MS, ThreadedServer, body_of, create, publish, request
 
 
@@ -118,6 +119,15 @@ def test_who_watches_a_mailbox_is_told_of_its_end_and_then_no_more() -> None:
         assert [json.loads(body_of(frame))["event"] for frame in watcher.fence()] == ["expired", "expired"]
         create(client, name="watched", ttl=10)
         assert watcher.fence() == []  # unlisted now, and the subscription to its events ended with the first
+
+
+def test_the_end_is_told_when_it_has_come_though_nobody_asks_for_anything() -> None:
+    broker = ThreadedServer()
+    broker.clock = system_clock  # type: ignore[assignment] # the one thing that a clock of the test's own cannot show
+    with broker, broker.client() as client:
+        name = create(client, ttl=1)
+        client.send(f"SUB $mq9.AI.MAILBOX.EVENTS.{name} 1\r\n".encode())
+        assert json.loads(body_of(client.frame() or b""))["event"] == "expired"
 
 
 def test_removal_and_expiry_end_receiving() -> None:

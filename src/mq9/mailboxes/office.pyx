@@ -20,7 +20,7 @@ from mq9.mailboxes.format cimport (
 from mq9.mailboxes.format import MARKS_KEY, DamagedError, MailboxRow, Marks, check_block, open_row, seal_row
 from mq9.mailboxes.index cimport Entry, Level, entry_expires, level_free, level_remove, level_take
 from mq9.mailboxes.mailbox cimport LEVELS, Receiver
-from mq9.mailboxes.timers cimport Timer
+from mq9.mailboxes.timers cimport Timer, TimerOwner
 from mq9.native.memory cimport write_bytes
 from mq9.protocol import ProtocolError
 from mq9.store.contract import Table
@@ -43,8 +43,11 @@ _NO_MAILBOX = ProtocolError(404, "no such mailbox")
 
 cdef bint _is_stale(object owner, uint64_t msg_id, uint64_t now) noexcept:
     """Whether a timer has lost its cause."""
-    cdef Mailbox mailbox = <Mailbox>owner
+    cdef Mailbox mailbox
     cdef int priority
+    if type(owner) is not Mailbox:
+        return (<TimerOwner>owner).is_stale(msg_id, now)
+    mailbox = <Mailbox>owner
     return mailbox.gone or (msg_id != 0 and mailbox.find(msg_id, &priority) == NULL)
 
 
@@ -361,7 +364,7 @@ cdef class PostOffice:
             return
         mailbox.gone = True
         if mailbox.expires_ms:
-            self.timers.stale += 1
+            self.timers.lose_one()
         if self.mailboxes.get(mailbox.name) is mailbox:
             self.mailboxes.discard(mailbox.name)
         if mailbox.public and self.public.get(mailbox.name.decode()) is mailbox:
@@ -375,6 +378,7 @@ cdef class PostOffice:
             mailbox.receivers = None
         if mailbox.count:
             self._dismantling.append(mailbox)
+            self.timers.hurry()
 
     def remove_message(self, Mailbox mailbox not None, uint64_t msg_id):
         """Take one message out; returns whether it was there."""
@@ -383,7 +387,7 @@ cdef class PostOffice:
         if entry == NULL:
             return False
         if entry_expires(entry):
-            self.timers.stale += 1
+            self.timers.lose_one()
         self._take_out(mailbox, priority, msg_id)
         return True
 
@@ -407,39 +411,45 @@ cdef class PostOffice:
         Returns whether there is more to do at once.
         """
         cdef Timer timer
-        cdef Mailbox mailbox
+        cdef object owner
         cdef uint32_t fired = 0
         self._dismantle(budget)
         while fired < budget and self.timers.pop(now, &timer):
-            mailbox = <Mailbox>timer.owner
-            Py_DECREF(mailbox)
-            self._fire(mailbox, timer.msg_id, now)
+            owner = <object>timer.owner
+            Py_DECREF(owner)
+            if type(owner) is Mailbox:
+                self._fire(<Mailbox>owner, timer.msg_id, now)
+            else:
+                (<TimerOwner>owner).due(timer.msg_id, now)
             fired += 1
         self.timers.sweep(_is_stale, now, budget)
         if self.blocks.emptied or self._expired_rows or self._batch:
             self._tell()
         return bool(self._dismantling) or self.timers.is_behind(now)
 
+    def next_due(self):
+        """The Unix ms before which `tick` has nothing to do, or None: as Timers.next_due, which calls when it is to be sooner."""
+        due = self.timers.next_due()
+        return 0 if self._dismantling else due
+
     cdef int _fire(self, Mailbox mailbox, uint64_t msg_id, uint64_t now) except -1:
         """A timer is due; it says when to look, not what to find."""
         cdef int priority
         cdef Entry* entry
         if mailbox.gone:
-            if self.timers.stale:
-                self.timers.stale -= 1
+            self.timers.lost_one_fired()
         elif msg_id == 0:
             if mailbox.is_over(now):
                 self._expired_rows.append(mailbox.number)
                 self.end(mailbox, "expired")
-                self.timers.stale -= 1  # `end` counted the timer that has just fired
+                self.timers.lost_one_fired()  # `end` counted the timer that has just fired
                 self.expired_mailboxes += 1
             elif mailbox.expires_ms:
                 self.timers.add(mailbox.expires_ms, mailbox, 0)
         else:
             entry = mailbox.find(msg_id, &priority)
             if entry == NULL:
-                if self.timers.stale:
-                    self.timers.stale -= 1
+                self.timers.lost_one_fired()
             elif entry_expires(entry) <= now:
                 self._take_out(mailbox, priority, msg_id)
                 self.expired_messages += 1
@@ -463,7 +473,7 @@ cdef class PostOffice:
                     self.blocks.release(entries[at].block, entries[at].size)
                     self.message_bytes -= entries[at].size
                     if entry_expires(&entries[at]):
-                        self.timers.stale += 1
+                        self.timers.lose_one()
                 self.messages -= taken
                 mailbox.count -= taken
                 done += taken

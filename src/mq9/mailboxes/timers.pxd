@@ -20,6 +20,12 @@ cdef struct Slot:
 ctypedef bint (*is_stale_t)(object owner, uint64_t msg_id, uint64_t now) noexcept
 
 
+cdef class TimerOwner:
+    # Somebody other than a mailbox who has timers.
+    cdef int due(self, uint64_t msg_id, uint64_t now) except -1
+    cdef bint is_stale(self, uint64_t msg_id, uint64_t now) noexcept
+
+
 cdef class Timers:
     cdef Slot _slots[WHEELS][SLOTS]
     cdef Slot _due
@@ -28,13 +34,21 @@ cdef class Timers:
     cdef uint64_t _tick
     cdef readonly uint64_t count
     cdef uint64_t stale
+    cdef uint64_t _awaited     # until when whoever lets time pass sleeps (Unix ms); 0: awake, or told to wake up
+    cdef object _sooner
     cdef uint32_t _sweep_at
     cdef uint32_t _barren      # slots looked through since one had something stale
 
     cdef int add(self, uint64_t due, object owner, uint64_t msg_id) except -1
+    cdef int lose_one(self) except -1
+    cdef void lost_one_fired(self) noexcept
+    cdef int hurry(self) except -1
+    cdef uint64_t finished(self) noexcept
     cdef bint pop(self, uint64_t now, Timer* timer) except -1
     cdef int sweep(self, is_stale_t is_stale, uint64_t now, uint32_t budget) except -1
     cdef int _open_slot(self) except -1
     cdef int _deal_one(self) except -1
     cdef int _place(self, Timer* timer) except -1
     cdef void _drop(self, Slot* slot) noexcept
+    cdef bint _must_sweep(self) noexcept
+    cdef uint64_t _next_tick(self) noexcept

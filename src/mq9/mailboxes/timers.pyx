@@ -3,6 +3,9 @@
 Five wheels of 256 slots, the finest with slots of 4 ms, the coarsest reaching beyond a century. Adding and firing cost the same
 with ten timers and ten million. A timer is not removed when its cause is: whoever gets a due timer looks whether it still means
 something, and `sweep` clears those out that do not before they are the greater part.
+
+Nobody has to look every few milliseconds: `next_due` says until when there is nothing to do, and when that changes whoever asked
+is called.
 """
 
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -12,8 +15,12 @@ from libc.string cimport memset
 cdef enum:
     TICK_SHIFT = 2             # a tick is 4 ms
     SLOT_BITS = 8
-    # Slots of the finest wheel gone through for each timer asked for, so that a long sleep is caught up with in slices.
+    # Slots opened and timers dealt out to finer ones for each timer asked for: a slice of time.
     STEPS_PER_POP = 4096
+    # So few stale timers are not worth sweeping.
+    STALE_MIN = 64
+
+cdef uint64_t NEVER = <uint64_t>-1
 
 
 cdef int _push(Slot* slot, Timer* timer) except -1:
@@ -39,6 +46,18 @@ cdef inline uint64_t _tick_of(uint64_t due) noexcept nogil:
 cdef void _release(Slot* slot) noexcept:
     free(slot.timers)
     memset(slot, 0, sizeof(Slot))
+
+
+cdef class TimerOwner:
+    """Somebody who has timers. (Mailboxes have them without this, since the post office does what theirs are for.)"""
+
+    cdef int due(self, uint64_t msg_id, uint64_t now) except -1:
+        """The timer that was added for (this owner, `msg_id`) has fired at `now` (Unix ms); it may have lost its cause."""
+        return 0
+
+    cdef bint is_stale(self, uint64_t msg_id, uint64_t now) noexcept:
+        """Whether the timer that was added for (this owner, `msg_id`) has lost its cause."""
+        return False
 
 
 cdef class Timers:
@@ -77,7 +96,76 @@ cdef class Timers:
         self._place(&timer)
         Py_INCREF(owner)
         self.count += 1
+        if due < self._awaited:
+            self.hurry()
         return 0
+
+    cdef int lose_one(self) except -1:
+        """A timer has lost its cause."""
+        self.stale += 1
+        if self._awaited and self._must_sweep():
+            self.hurry()
+        return 0
+
+    cdef void lost_one_fired(self) noexcept:
+        """A timer that had lost its cause has fired."""
+        if self.stale:
+            self.stale -= 1
+
+    def on_sooner(self, sooner not None):
+        """Call `sooner()`, once, when time has to pass before the moment that `next_due` gave last."""
+        self._sooner = sooner
+
+    cdef int hurry(self) except -1:
+        """Wake up whoever lets time pass, unless that is done."""
+        if self._awaited:
+            self._awaited = 0
+            if self._sooner is not None:
+                self._sooner()
+        return 0
+
+    def next_due(self):
+        """The Unix ms before which there is nothing to do, or None when there will be nothing; in the past when there is now.
+
+        Exact for timers of the next second or so. Others give the beginning of a stretch of time in which something is due; who
+        asks again then gets to know more.
+        """
+        cdef uint64_t tick
+        if self._due.count or self._dealing.count or self._wheel > 0 or self._must_sweep():
+            tick = self._tick
+        else:
+            tick = self._next_tick()
+        self._awaited = NEVER if tick == NEVER else tick << TICK_SHIFT
+        return None if tick == NEVER else self._awaited
+
+    cdef uint64_t _next_tick(self) noexcept:
+        """The first tick to come in which a slot is opened that is not empty, or NEVER."""
+        cdef int wheel
+        cdef uint64_t place, last
+        if self.count == 0:
+            return NEVER
+        for wheel in range(WHEELS):
+            place = self._tick >> (SLOT_BITS * wheel)
+            # The coarsest wheel is the only one that may hold something behind its end, which is over a century away.
+            last = place + SLOTS if wheel == WHEELS - 1 else place | (SLOTS - 1)
+            while place < last:
+                place += 1
+                if self._slots[wheel][place & (SLOTS - 1)].count:
+                    return place << (SLOT_BITS * wheel)
+        return NEVER
+
+    cdef uint64_t finished(self) noexcept:
+        """As `done_until`."""
+        if self._due.count or self._dealing.count or self._wheel > 0:
+            return (self._tick - 1) << TICK_SHIFT if self._tick else 0
+        return self._tick << TICK_SHIFT
+
+    def done_until(self):
+        """The Unix ms up to which every timer has been handed out, but for those that were added when it had passed."""
+        return self.finished()
+
+    cdef bint _must_sweep(self) noexcept:
+        return self.stale * 2 > self.count + STALE_MIN
 
     cdef int _place(self, Timer* timer) except -1:
         # Rounded up, so that a timer is never early; what lies behind the wheel's own time is due with its next step.
@@ -91,13 +179,11 @@ cdef class Timers:
     cdef bint pop(self, uint64_t now, Timer* timer) except -1:
         """Take out one timer that is due at `now` (Unix ms). The reference in `timer.owner` is the caller's to give up.
 
-        False when none is due, or when time stood still so long that catching up takes another call: `is_behind` then.
+        False when none is due, or when so many had to be dealt out to finer slots that it takes another call: `is_behind` then.
         """
         cdef uint32_t steps = STEPS_PER_POP
         cdef uint64_t tick = now >> TICK_SHIFT
-        if self.count == 0 and tick > self._tick:
-            self._tick = tick
-            self._wheel = 0
+        cdef uint64_t next_tick
         while self._due.count == 0 and steps:
             steps -= 1
             if self._dealing.count:
@@ -105,8 +191,10 @@ cdef class Timers:
             elif self._wheel > 0:
                 self._open_slot()
             elif self._tick < tick:
-                self._tick += 1
-                self._wheel = WHEELS
+                next_tick = self._next_tick()
+                self._tick = min(next_tick, tick)
+                if next_tick <= tick:
+                    self._wheel = WHEELS
             else:
                 break
         if self._due.count == 0:
@@ -119,8 +207,11 @@ cdef class Timers:
         return True
 
     def is_behind(self, uint64_t now):
-        """Whether `pop` has more to look through at `now` (Unix ms)."""
-        return self._due.count > 0 or (self.count > 0 and (self._wheel > 0 or self._tick < now >> TICK_SHIFT))
+        """Whether `pop` and `sweep` have more to look through at `now` (Unix ms)."""
+        return (
+            self._due.count > 0 or self._must_sweep()
+            or (self.count > 0 and (self._wheel > 0 or self._tick < now >> TICK_SHIFT))
+        )
 
     cdef int _open_slot(self) except -1:
         """Go on with the tick that was entered: from the coarsest wheel down, a slot that begins here is dealt out to finer ones."""
@@ -158,7 +249,7 @@ cdef class Timers:
         """Clear out stale timers, once they are the greater part, about `budget` timers at a time."""
         cdef Slot* slot
         cdef uint32_t at, kept, looked = 0
-        while looked < budget and self.stale * 2 > self.count + 64:
+        while looked < budget and self._must_sweep():
             slot = &self._slots[self._sweep_at // SLOTS][self._sweep_at % SLOTS]
             kept = 0
             for at in range(slot.count):

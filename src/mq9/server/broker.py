@@ -35,7 +35,6 @@ log = logging.getLogger("mq9")
 # no responders with the subject), so it is the nats-server release whose core protocol this broker follows.
 NATS_VERSION = "2.12.0"
 ALIVE_CHECK_S = 1.0
-TICK_S = 0.1
 # Timers fired in one slice.
 TICK_BUDGET = 4_096
 STOP_TIMEOUT_S = 5.0
@@ -93,14 +92,15 @@ class Server:
             await self.store.close()
             raise
         self._server = await self._loop.create_server(lambda: Protocol(self.hub), sock=listener, backlog=1024)
+        self.office.timers.on_sooner(self._plan_tick_soon)
         self._check_alive()
-        self._tick()
 
     async def stop(self) -> None:
         """Stop listening, make everything that was asked for durable, tell who asked, and end every connection."""
         if self._server is None:
             return
         self._server.close()
+        self.office.timers.on_sooner(lambda: None)
         for timer in self._timers.values():
             timer.cancel()
         for session in list(self.hub.sessions.values()):
@@ -132,7 +132,9 @@ class Server:
 
     def tick(self) -> bool:
         """Let the time that has come bring about what it does; returns whether more is left for another slice."""
-        return self.office.tick(self.now(), TICK_BUDGET)
+        more = self.office.tick(self.now(), TICK_BUDGET)
+        self._deliver()
+        return more
 
     # putting it together
 
@@ -227,15 +229,30 @@ class Server:
         for session in list(self.hub.sessions.values()):
             session.check_alive(now, self.config.ping_interval, self.config.ping_max)
         self._timers["alive"] = self._loop.call_later(ALIVE_CHECK_S, self._check_alive)
+        # The system's clock may have been set meanwhile, and a sleep is not as long as it was to be.
+        self._plan_tick()
 
     def _tick(self) -> None:
-        more = False
         try:
-            more = self.tick()
+            self.tick()
         except Exception:
             log.exception("an error of the broker's own while time passed")
             self.failed.set()
-        self._timers["tick"] = self._loop.call_soon(self._tick) if more else self._loop.call_later(TICK_S, self._tick)
+        self._plan_tick()
+
+    def _plan_tick(self) -> None:
+        """Sleep until there is something to do: an idle broker has no other reason to wake up."""
+        if (planned := self._timers.pop("tick", None)) is not None:
+            planned.cancel()
+        due = self.office.next_due()
+        if due is not None:
+            wait_ms = due - self.now()
+            self._timers["tick"] = (
+                self._loop.call_later(wait_ms / 1_000, self._tick) if wait_ms > 0 else self._loop.call_soon(self._tick)
+            )
+
+    def _plan_tick_soon(self) -> None:
+        self._timers["plan"] = self._loop.call_soon(self._plan_tick)
 
     async def _wait_for_sessions(self) -> None:
         """Give clients a while to take what was written for them; who does not is cut off."""
