@@ -38,6 +38,10 @@ REMOVE: Final = "$mq9.AI.MAILBOX.REMOVE."
 EVENTS: Final = "$mq9.AI.MAILBOX.EVENTS."
 PUBLIC_LIST: Final = "$mq9.AI.PUBLIC.LIST"
 
+# Leased work (§4).
+LEASE: Final = "$mq9.AI.MSG.FETCH."
+ACK: Final = "$mq9.AI.MSG.ACK."
+
 # Headers of a message: set by the sender …
 HEADER_PRIORITY: Final = "mq9-priority"
 HEADER_TTL: Final = "mq9-ttl"
@@ -66,9 +70,26 @@ FETCH_LIMIT_MAX: Final = 1_000
 TAGS_MAX: Final = 64
 MSG_ID_MAX: Final = 2**64 - 1
 
+GROUP_NAME_BYTES_MAX: Final = 128
+LEASED_DEFAULT: Final = 100
+LEASED_MAX: Final = 1_000
+LEASE_DEFAULT_MS: Final = 30_000
+LEASE_MAX_MS: Final = 86_400_000
+WAIT_DEFAULT_MS: Final = 500
+WAIT_MAX_MS: Final = 3_600_000
+NACK_DELAY_MAX_MS: Final = 7 * 86_400_000
+ACKED_MAX: Final = 1_000
+REASON_BYTES_MAX: Final = 256
+
 PRIVATE_PREFIX: Final = "m-"
 DROP_PREFIX: Final = "d-"
 
+# Where a new group begins, or a FETCH without a group.
+DELIVER: Final = ("earliest", "latest", "from_time", "from_id")
+# What a worker may say of its messages.
+ACK_OPERATIONS: Final = ("ack", "nack", "extend", "dead", "revive")
+
+_GROUP_NAME = re.compile(r"[^\s*>\x00-\x1f\x7f]+")
 _MAIL_ID = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*", re.ASCII)
 
 
@@ -114,10 +135,22 @@ def bad_name(name: str) -> str | None:
     return None if problem is None else problem.replace("mail_id", "name")
 
 
+def bad_group_name(name: str) -> str | None:
+    """What is wrong with the name of a group (docs/protocol.md §4), as a sentence, or None when nothing is."""
+    if len(name.encode("utf-8", "replace")) > GROUP_NAME_BYTES_MAX or _GROUP_NAME.fullmatch(name) is None:
+        return f"group_name must have 1 to {GROUP_NAME_BYTES_MAX} bytes and no space, * or >"
+    return None
+
+
 class _Body:
     """A request's JSON object, read key by key; each reader raises a 400 that names the key it did not like."""
 
-    def __init__(self, body: bytes) -> None:
+    value: dict[str, Any]
+
+    def __init__(self, body: bytes | dict[str, Any]) -> None:
+        if isinstance(body, dict):
+            self.value = body
+            return
         if len(body) > REQUEST_BYTES_MAX:
             raise ProtocolError(413, f"a request must have at most {REQUEST_BYTES_MAX} bytes")
         try:
@@ -126,7 +159,7 @@ class _Body:
             raise ProtocolError(400, "the request is not valid JSON") from None
         if not isinstance(value, dict):
             raise ProtocolError(400, "the request must be a JSON object")
-        self.value: dict[str, Any] = value
+        self.value = value
 
     def flag(self, key: str, default: bool = False) -> bool:
         value = self.value.get(key)
@@ -160,6 +193,27 @@ class _Body:
             raise ProtocolError(400, f"{key} must be from {least} to {most}")
         return value
 
+    def word(self, key: str, words: tuple[str, ...]) -> str | None:
+        """One of a few words."""
+        value = self.text(key, REQUEST_BYTES_MAX)
+        if value is not None and value not in words:
+            raise ProtocolError(400, f"{key} must be one of {', '.join(words)}")
+        return value
+
+    def inner(self, key: str) -> _Body:
+        """An object inside of this one; an empty one when it is not there."""
+        value = self.value.get(key)
+        if value is not None and not isinstance(value, dict):
+            raise ProtocolError(400, f"{key} must be an object")
+        return _Body(value or {})
+
+    def group_name(self, key: str = "group_name") -> str | None:
+        """The name of a group; None for no group."""
+        name = self.text(key, REQUEST_BYTES_MAX)
+        if name and (problem := bad_group_name(name)):
+            raise ProtocolError(400, problem.replace("group_name", key))
+        return name or None
+
     def limit(self) -> int:
         """How many items to answer; more than the most is asked for is no error, since `next` leads on."""
         value = self.whole("limit", 1, MSG_ID_MAX)
@@ -172,6 +226,18 @@ class _Body:
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) < 1e15:
             raise ProtocolError(400, f"{key} must be a number of seconds")
         return float(value)
+
+    def wholes(self, key: str, least: int, most: int, count_max: int) -> tuple[int, ...]:
+        value = self.value.get(key)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(
+            isinstance(item, int) and not isinstance(item, bool) for item in value
+        ):
+            raise ProtocolError(400, f"{key} must be a list of whole numbers")
+        if not 1 <= len(value) <= count_max or not all(least <= item <= most for item in value):
+            raise ProtocolError(400, f"{key} must have 1 to {count_max} items from {least} to {most}")
+        return tuple(value)
 
     def texts(self, key: str, bytes_max: int) -> tuple[str, ...]:
         value = self.value.get(key)
@@ -219,7 +285,7 @@ class CreateRequest:
 class FetchRequest:
     """The body of fetch (docs/protocol.md §3): at most `limit` messages with a msg_id above `after`, in msg_id order.
 
-    `since` is in Unix seconds; `payload` False leaves the payloads out.
+    `since` is in Unix seconds; `payload` False leaves the payloads out; `dead`: only those that are dead for this group.
     """
 
     limit: int = FETCH_LIMIT_DEFAULT
@@ -229,14 +295,13 @@ class FetchRequest:
     tags: tuple[str, ...] = ()
     since: float | None = None
     payload: bool = True
+    dead: str | None = None
 
     @classmethod
     def parse(cls, body: bytes) -> FetchRequest:
         """Raises ProtocolError 400 for a known key of the wrong type or value; unknown keys are ignored."""
         read = _Body(body)
-        word = read.text("priority", REQUEST_BYTES_MAX)
-        if word is not None and word not in PRIORITIES:
-            raise ProtocolError(400, f"priority must be one of {', '.join(PRIORITIES)}")
+        word = read.word("priority", PRIORITIES)
         return cls(
             limit=read.limit(),
             after=read.whole("after", 0, MSG_ID_MAX) or 0,
@@ -245,6 +310,7 @@ class FetchRequest:
             tags=read.texts("tags", REQUEST_BYTES_MAX),
             since=read.number("since"),
             payload=read.flag("payload", default=True),
+            dead=read.group_name("dead"),
         )
 
 
@@ -267,4 +333,88 @@ class ListRequest:
             limit=read.limit(),
             after=read.text("after", REQUEST_BYTES_MAX) or "",
             prefix=read.text("prefix", REQUEST_BYTES_MAX) or "",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRequest:
+    """The body of FETCH (docs/protocol.md §4): up to `limit` messages, leased to a worker of `group`, or read without one.
+
+    `deliver` says where a new group begins: at `from_id`, or at `from_time` (Unix seconds). Times in ms.
+    """
+
+    group: str | None = None
+    deliver: str = "earliest"
+    from_time: float | None = None
+    from_id: int | None = None
+    force_deliver: bool = False
+    limit: int = LEASED_DEFAULT
+    wait_ms: int = WAIT_DEFAULT_MS
+    lease_ms: int = LEASE_DEFAULT_MS
+
+    @classmethod
+    def parse(cls, body: bytes) -> LeaseRequest:
+        """Raises ProtocolError 400 for a known key of the wrong type or value; unknown keys are ignored."""
+        read = _Body(body)
+        config = read.inner("config")
+        limit = config.whole("num_msgs", 1, MSG_ID_MAX)
+        wait_ms = config.whole("max_wait_ms", 0, WAIT_MAX_MS)
+        request = cls(
+            group=read.group_name(),
+            deliver=read.word("deliver", DELIVER) or "earliest",
+            from_time=read.number("from_time"),
+            from_id=read.whole("from_id", 0, MSG_ID_MAX),
+            force_deliver=read.flag("force_deliver"),
+            limit=LEASED_DEFAULT if limit is None else min(limit, LEASED_MAX),
+            wait_ms=WAIT_DEFAULT_MS if wait_ms is None else wait_ms,
+            lease_ms=read.whole("lease_ms", 1, LEASE_MAX_MS) or LEASE_DEFAULT_MS,
+        )
+        for word, value in (("from_time", request.from_time), ("from_id", request.from_id)):
+            if request.deliver == word and value is None:
+                raise ProtocolError(400, f"deliver {word} needs {word}")
+        return request
+
+
+@dataclass(frozen=True, slots=True)
+class AckRequest:
+    """The body of ACK (docs/protocol.md §4): what a worker of `group` says of its messages.
+
+    Either one `msg_id`, whose ack confirms those listed before it too, or `msg_ids`. `attempt`: which one the worker had.
+    """
+
+    group: str
+    msg_id: int | None = None
+    msg_ids: tuple[int, ...] = ()
+    op: str = "ack"
+    delay_ms: int = 0
+    lease_ms: int = LEASE_DEFAULT_MS
+    reason: bytes = b""
+    attempt: int | None = None
+
+    @classmethod
+    def parse(cls, body: bytes, mail_id: str) -> AckRequest:
+        """Raises ProtocolError 400 for a known key of the wrong type or value; unknown keys are ignored.
+
+        Arguments:
+            mail_id: that of the subject.
+        """
+        read = _Body(body)
+        group = read.group_name()
+        if group is None:
+            raise ProtocolError(400, "group_name is needed")
+        if read.text("mail_address", REQUEST_BYTES_MAX) not in (None, "", mail_id):
+            raise ProtocolError(400, "mail_address must be the mail_id of the subject")
+        msg_id = read.whole("msg_id", 0, MSG_ID_MAX)
+        msg_ids = read.wholes("msg_ids", 0, MSG_ID_MAX, ACKED_MAX)
+        if (msg_id is None) == (not msg_ids):
+            raise ProtocolError(400, "either msg_id or msg_ids is needed")
+        return cls(
+            group=group,
+            msg_id=msg_id,
+            msg_ids=msg_ids,
+            op=read.word("op", ACK_OPERATIONS) or "ack",
+            delay_ms=read.whole("delay_ms", 0, NACK_DELAY_MAX_MS) or 0,
+            lease_ms=read.whole("lease_ms", 1, LEASE_MAX_MS) or LEASE_DEFAULT_MS,
+            reason=(read.text("reason", REASON_BYTES_MAX) or "").encode(),
+            attempt=read.whole("attempt", 0, 255),
         )

@@ -12,7 +12,7 @@ import pytest
 from mq9 import protocol
 from mq9.cli import mq9 as command
 from mq9.cli.exits import Exit
-from mq9.protocol import CreateRequest, FetchRequest, ListRequest
+from mq9.protocol import AckRequest, CreateRequest, FetchRequest, LeaseRequest, ListRequest
 from mq9.server.config import Config
 from tests.house.source import ROOT, files, package_files
 
@@ -29,8 +29,12 @@ SUBJECTS: Final = sorted(
     for value in vars(protocol).values()
     if isinstance(value, str) and value.startswith("$mq9.") and value != "$mq9."
 )
+# How the keys are called on the wire that have another name in the code.
+ON_THE_WIRE: Final = {"group": "group_name", "wait_ms": "max_wait_ms"}
+REQUESTS: Final = (AckRequest, CreateRequest, FetchRequest, LeaseRequest, ListRequest)
 REQUEST_KEYS: Final = sorted(
-    {field.name for kind in (CreateRequest, FetchRequest, ListRequest) for field in fields(kind)}
+    {"num_msgs", "config", "mail_address"}
+    | {ON_THE_WIRE.get(field.name, field.name) for kind in REQUESTS for field in fields(kind)}
 )
 
 

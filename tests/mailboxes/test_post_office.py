@@ -59,7 +59,7 @@ class PostOfficeMachine(RuleBasedStateMachine):
         self.loop.close()
 
     def start(self) -> None:
-        self.office = PostOffice(self.now, lambda: None, lambda event, mailbox: None)
+        self.office = PostOffice(self.now, lambda: None, lambda event, mailbox: None, lambda: None)
         for key, value in self.rows(Table.META):
             if key == MARKS_KEY:
                 self.office.load_marks(value)
@@ -74,7 +74,7 @@ class PostOfficeMachine(RuleBasedStateMachine):
                     self.office.load_block(number, data, self.now)
 
         self.loop.run_until_complete(load())
-        self.office.finish_loading(set())
+        self.office.finish_loading(set(), self.now)
 
     def rows(self, table: Table) -> list[tuple[bytes, bytes]]:
         async def scan() -> list[tuple[bytes, bytes]]:

@@ -25,9 +25,9 @@ class Sleeper:
         self.ended: dict[str, int] = {}
         self.wakes = 0
         self.calls = 0
-        self.office = PostOffice(self.now, lambda: None, lambda event, mailbox: None)
+        self.office = PostOffice(self.now, lambda: None, lambda event, mailbox: None, lambda: None)
         self.office.timers.on_sooner(self.sooner)
-        self.office.finish_loading(set())
+        self.office.finish_loading(set(), self.now)
         self.due = self.office.next_due()
 
     def sooner(self) -> None:

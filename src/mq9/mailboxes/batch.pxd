@@ -33,6 +33,8 @@ cdef class Batch:
     cdef readonly list dropped
     cdef readonly list expired             # numbers of the expired mailboxes whose rows it removes
     cdef readonly list changes             # (mail_id, change) as the post office noted them
+    cdef readonly list groups              # (Group, its handouts whose rows it writes)
+    cdef readonly list ended               # keys of rows of ended groups that it removes
     cdef size_t size           # bytes of the records of its messages
 
     cdef void _release(self) noexcept

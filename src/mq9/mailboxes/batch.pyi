@@ -1,5 +1,6 @@
 from mq9.mailboxes.blocks import Block
 from mq9.mailboxes.effect import Effect
+from mq9.mailboxes.group import Group, Handout
 from mq9.store.contract import Table
 
 class Batch:
@@ -10,6 +11,8 @@ class Batch:
     dropped: list[int]
     expired: list[int]
     changes: list[tuple[bytes, tuple[object]]]
+    groups: list[tuple[Group, set[Handout]]]
+    ended: list[bytes]
     def __bool__(self) -> bool: ...
     def drop_messages(self) -> None: ...
     def then(self, effect: Effect) -> None: ...

@@ -21,6 +21,8 @@ cdef class Batch:
         self.dropped = []
         self.expired = []
         self.changes = []
+        self.groups = []
+        self.ended = []
 
     def __dealloc__(self):
         self._release()

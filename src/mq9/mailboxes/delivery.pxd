@@ -25,4 +25,5 @@ cdef class Delivery:
     cdef int resume(self, Receiver receiver) except -1
     cdef int stir(self, Mailbox mailbox) except -1
     cdef Py_ssize_t _pump(self, Receiver receiver, uint64_t now) except -1
+    cdef Py_ssize_t _pump_member(self, Receiver receiver, uint64_t now) except -1
     cdef int _want(self, uint64_t number, Receiver receiver, LevelCursor* cursor) except -1

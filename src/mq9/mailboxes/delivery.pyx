@@ -7,6 +7,7 @@ in memory is asked for, and its receivers wait. Nothing is copied or queued for 
 
 from collections import deque
 
+from mq9.mailboxes.group cimport Choice, Group
 from mq9.mailboxes.index cimport level_count_after, level_peek, level_seek
 from mq9.mailboxes.mailbox cimport IDLE, PAUSED, READY, WAITING
 
@@ -74,6 +75,8 @@ cdef class Delivery:
         if mailbox.receivers is None:
             mailbox.receivers = []
         mailbox.receivers.append(receiver)
+        if receiver.group is not None:
+            (<Group>receiver.group).members.append(receiver)
         receiver.state = IDLE
         return self.wake(receiver)
 
@@ -85,6 +88,8 @@ cdef class Delivery:
             mailbox.receivers.remove(receiver)
             if not mailbox.receivers:
                 mailbox.receivers = None
+            if receiver.group is not None:
+                (<Group>receiver.group).members.remove(receiver)
         return 0
 
     cdef int wake(self, Receiver receiver) except -1:
@@ -93,6 +98,13 @@ cdef class Delivery:
             receiver.state = READY
             self._ready.append(receiver)
         return 0
+
+    def wake_idle(self, Receiver receiver not None):
+        """As `wake`, from Python; returns whether the receiver had been idle."""
+        if receiver.state != IDLE or receiver.ended:
+            return False
+        self.wake(receiver)
+        return True
 
     cdef int resume(self, Receiver receiver) except -1:
         """Its client has room again."""
@@ -117,7 +129,10 @@ cdef class Delivery:
             receiver = <Receiver>self._ready.popleft()
             if not receiver.ended:
                 receiver.state = IDLE
-                budget -= self._pump(receiver, now)
+                if receiver.group is None:
+                    budget -= self._pump(receiver, now)
+                else:
+                    budget -= self._pump_member(receiver, now)
         return bool(self._ready)
 
     cdef Py_ssize_t _pump(self, Receiver receiver, uint64_t now) except -1:
@@ -167,6 +182,43 @@ cdef class Delivery:
             if receiver.ended:
                 return given
             rank = following
+        return given
+
+    cdef Py_ssize_t _pump_member(self, Receiver receiver, uint64_t now) except -1:
+        """Give a member of a group its share: with others beside it one message, then it is their turn."""
+        cdef Group group = receiver.group
+        cdef Choice choice
+        cdef LevelCursor cursor
+        cdef Block block
+        cdef Py_ssize_t given = 0
+        cdef const char* record
+        cdef bint more
+        cdef Py_ssize_t quantum = QUANTUM if len(group.members) == 1 else 1
+        while group.peek(receiver.mask, now, &choice):
+            if choice.entry.block in self._damaged:
+                group.hand(&choice, receiver)
+                group.discard(choice.entry.msg_id)
+                continue
+            block = self.cache.get(choice.entry.block)
+            if block is None:
+                receiver.state = WAITING
+                level_seek(receiver.mailbox.levels[choice.rank], choice.entry.msg_id - 1, &cursor)
+                self._want(choice.entry.block, receiver, &cursor)
+                return given
+            if receiver.room() <= 0:
+                receiver.state = PAUSED
+                return given
+            if given >= quantum:
+                receiver.state = READY
+                self._ready.append(receiver)
+                return given
+            given += choice.entry.size + FRAME_OVERHEAD
+            record = block.data + choice.entry.offset
+            group.hand(&choice, receiver)
+            more = group.peek(receiver.mask, now, &choice)
+            receiver.write(record, max(group.count(receiver.mask), <uint64_t>1) if more else 0)
+            if receiver.ended:
+                return given
         return given
 
     cdef int _want(self, uint64_t number, Receiver receiver, LevelCursor* cursor) except -1:

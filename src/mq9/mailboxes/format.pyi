@@ -23,6 +23,27 @@ class MailboxRow(NamedTuple):
     @classmethod
     def unpack(cls, key: bytes, value: bytes) -> Self: ...
 
+def group_key(mailbox: int, group: int, handout: int) -> bytes: ...
+
+class GroupRow(NamedTuple):
+    mailbox: int
+    number: int
+    name: bytes
+    next_handout: int
+    until_ms: int
+    cursors: tuple[int, ...]
+    @property
+    def key(self) -> bytes: ...
+    def pack(self) -> bytes: ...
+    @classmethod
+    def unpack(cls, key: bytes, value: bytes) -> Self: ...
+
+class HandoutRow(NamedTuple):
+    items: list[tuple[int, int, int, int, int, bytes]]
+    def pack(self, key: bytes) -> bytes: ...
+    @classmethod
+    def unpack(cls, key: bytes, value: bytes) -> Self: ...
+
 class Marks(NamedTuple):
     msg_id: int
     block: int

@@ -12,6 +12,9 @@ from zlib import crc32
 _BLOCK_HEAD = struct.Struct("<IHHIIQQ")
 _MAILBOX_HEAD = struct.Struct("<BBHHQQQ")
 _MARKS = struct.Struct("<QQQ")
+_GROUP_KEY = struct.Struct(">QIQ")
+_GROUP_HEAD = struct.Struct("<BQQ5Q")
+_HANDOUT_ITEM = struct.Struct("<QQBBBH")
 _ROW_VERSION = 1
 _FLAG_PUBLIC = 1
 
@@ -126,6 +129,81 @@ class MailboxRow(NamedTuple):
             int.from_bytes(key, "big"), bytes(value[start:start + id_size]), bool(flags & _FLAG_PUBLIC),
             bytes(value[start + id_size:]), ttl_s, created_ms, expires_ms,
         )
+
+
+def group_key(mailbox, group, handout):
+    """The key in Table.GROUPS of a handout's row, or, with handout 0, of the group's own, which comes before them."""
+    return _GROUP_KEY.pack(mailbox, group, handout)
+
+
+class GroupRow(NamedTuple):
+    """How far a group is: `mailbox` and `number` name it; `cursors` are msg_ids, for each priority, up to which all was given out.
+
+    Of delayed messages, those that appeared up to `until_ms` (Unix ms) below a cursor are in the rows of the group's handouts,
+    unless they are done; of later ones nothing is known.
+    """
+
+    mailbox: int
+    number: int
+    name: bytes
+    next_handout: int
+    until_ms: int
+    cursors: tuple
+
+    @property
+    def key(self):
+        """The key of the row in Table.GROUPS."""
+        return group_key(self.mailbox, self.number, 0)
+
+    def pack(self):
+        """The value of the row."""
+        return seal_row(
+            self.key, _GROUP_HEAD.pack(_ROW_VERSION, self.next_handout, self.until_ms, *self.cursors) + self.name
+        )
+
+    @classmethod
+    def unpack(cls, key, value):
+        """Raises DamagedError."""
+        body = open_row(key, value)
+        try:
+            version, next_handout, until_ms, *cursors = _GROUP_HEAD.unpack_from(body)
+        except struct.error:
+            raise DamagedError("is too short") from None
+        if version != _ROW_VERSION:
+            raise DamagedError("has a wrong version")
+        mailbox, number, _ = _GROUP_KEY.unpack(key)
+        return cls(mailbox, number, body[_GROUP_HEAD.size:], next_handout, until_ms, tuple(cursors))
+
+
+class HandoutRow(NamedTuple):
+    """The unfinished messages of a handout, in their order: (msg_id, due in Unix ms, state, rank, attempts, reason) for each."""
+
+    items: list
+
+    def pack(self, key):
+        """The value of the row under `key`."""
+        parts = [bytes([_ROW_VERSION])]
+        for msg_id, due, state, rank, attempts, reason in self.items:
+            parts.append(_HANDOUT_ITEM.pack(msg_id, due, state, rank, attempts, len(reason)))
+            parts.append(reason)
+        return seal_row(key, b"".join(parts))
+
+    @classmethod
+    def unpack(cls, key, value):
+        """Raises DamagedError."""
+        body = open_row(key, value)
+        if body[:1] != bytes([_ROW_VERSION]):
+            raise DamagedError("has a wrong version")
+        items, at = [], 1
+        while at < len(body):
+            try:
+                *item, size = _HANDOUT_ITEM.unpack_from(body, at)
+            except struct.error:
+                raise DamagedError("has a wrong size") from None
+            at += _HANDOUT_ITEM.size
+            items.append((*item, body[at:at + size]))
+            at += size
+        return cls(items)
 
 
 class Marks(NamedTuple):

@@ -52,6 +52,7 @@ cdef Entry* level_find(Level* level, uint64_t msg_id) noexcept nogil
 cdef bint level_remove(Level* level, uint64_t msg_id) noexcept
 cdef void level_seek(Level* level, uint64_t after, LevelCursor* cursor) noexcept nogil
 cdef Entry* level_peek(LevelCursor* cursor, uint64_t now) noexcept nogil
+cdef uint64_t level_last(Level* level, uint64_t now) noexcept nogil
 cdef uint64_t level_count_after(Level* level, uint64_t after) noexcept nogil
 cdef uint32_t level_take(Level* level, Entry* entries, uint32_t room) noexcept
 cdef void level_free(Level* level) noexcept

@@ -150,6 +150,19 @@ cdef Entry* level_peek(LevelCursor* cursor, uint64_t now) noexcept nogil:
     return NULL
 
 
+cdef uint64_t level_last(Level* level, uint64_t now) noexcept nogil:
+    """The msg_id of the last entry that is still there at `now` (Unix ms), or 0."""
+    cdef uint32_t index = level.count, at
+    while index > 0:
+        index -= 1
+        at = level.chunks[index].size
+        while at > 0:
+            at -= 1
+            if not entry_is_gone(&level.chunks[index].entries[at], now):
+                return level.chunks[index].entries[at].msg_id
+    return 0
+
+
 cdef uint64_t level_count_after(Level* level, uint64_t after) noexcept nogil:
     """About how many entries have a msg_id above `after`: exact but for dead ones in one chunk, and for expired ones."""
     cdef LevelCursor cursor

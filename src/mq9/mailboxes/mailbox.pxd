@@ -23,6 +23,7 @@ cdef class Mailbox(Named):
     cdef bint stirred                      # its receivers are to be looked after in this turn
     cdef readonly bytes desc
     cdef readonly list receivers           # None as long as there was none
+    cdef public object groups              # its MailboxGroups; None as long as there was none
     cdef readonly list watchers            # callables told of events; None as long as there was none
 
     cdef int add(self, int priority, const Entry* entry) except -1
@@ -43,7 +44,9 @@ cdef class Receiver:
     cdef uint8_t mask                      # bit n: wants priority n
     cdef ReceiverState state
     cdef bint ended
-    cdef uint64_t cursors[LEVELS]          # the msg_id written last
+    cdef uint64_t cursors[LEVELS]          # the msg_id written last; not used by a member of a group
+    cdef object group                      # the Group of which it is a member, or None
+    cdef object handout                    # what a member was given that has not reached its socket yet, or None
 
     cdef Py_ssize_t room(self) noexcept
     cdef int write(self, const char* record, uint64_t pending) except -1

@@ -9,7 +9,7 @@ cimport cython
 from libc.stdlib cimport calloc
 
 from mq9.mailboxes.index cimport (
-    LevelCursor, entry_expires, entry_is_gone, level_add, level_find, level_free, level_peek, level_seek,
+    LevelCursor, entry_expires, entry_is_gone, level_add, level_find, level_free, level_last, level_peek, level_seek,
 )
 
 
@@ -114,6 +114,15 @@ cdef class Mailbox(Named):
             cursors[first].at += 1
             entries[first] = level_peek(&cursors[first], now)
         return found
+
+    def last_id(self, uint64_t now):
+        """The highest msg_id of the messages that are there at `now` (Unix ms), or 0."""
+        cdef uint64_t last = 0
+        cdef int rank
+        for rank in range(LEVELS):
+            if self.levels[rank] != NULL:
+                last = max(last, level_last(self.levels[rank], now))
+        return last
 
     def watch(self, watcher):
         """Call `watcher(event)` for what happens to the mailbox: "renewed", and at its end "expired" or "removed"."""

@@ -5,6 +5,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from mq9.mailboxes.batch cimport Batch
 from mq9.mailboxes.blocks cimport BlockCache, BlockTable
 from mq9.mailboxes.delivery cimport Delivery
+from mq9.mailboxes.groups cimport Groups
 from mq9.mailboxes.mailbox cimport Mailbox, Sender
 from mq9.mailboxes.timers cimport Timers
 from mq9.native.bytemap cimport ByteMap
@@ -26,6 +27,7 @@ cdef class PostOffice:
     cdef readonly BlockTable blocks
     cdef readonly Delivery delivery
     cdef readonly Timers timers
+    cdef readonly Groups groups
     cdef readonly dict unsettled           # mail_id → (row or None,): its latest change that is not durable yet
     cdef readonly object refusal           # why nothing can be stored now (ProtocolError), or None
     cdef readonly uint64_t backlog         # bytes of messages that are not durable yet

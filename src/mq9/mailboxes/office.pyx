@@ -58,14 +58,16 @@ cdef class PostOffice:
         now: Unix ms.
         has_work: called once when the open batch is no longer empty.
         public_event: called with ("created" | "renewed" | "expired" | "removed", mailbox) for public mailboxes.
+        wants_run: called when `run` has something to do.
     """
 
-    def __init__(self, uint64_t now, has_work, public_event):
+    def __init__(self, uint64_t now, has_work, public_event, wants_run):
         self.mailboxes = ByteMap()
         self.public = SortedDict()
         self.blocks = BlockTable()
         self.delivery = Delivery(BlockCache(CACHE_BYTES))
         self.timers = Timers(now)
+        self.groups = Groups(self.timers, self._tell, wants_run, self.delivery.wake_idle)
         self.unsettled = {}
         self._batch = Batch()
         self._full = deque()
@@ -162,6 +164,7 @@ cdef class PostOffice:
         batch.size += size
         self.backlog += size
         if batch.size >= BATCH_TARGET:
+            self.groups.write(batch)
             self._full.append(batch)
             self._batch = Batch()
         if not self._told:
@@ -207,6 +210,7 @@ cdef class PostOffice:
                 number = self._expired_rows.popleft()
                 batch.expired.append(number)
                 batch.rows.append((Table.MAILBOXES, number.to_bytes(8, "big"), None))
+            self.groups.write(batch)
             if not batch:
                 return None
             self._batch = Batch()
@@ -246,10 +250,13 @@ cdef class PostOffice:
             effect.apply(now)
         self._settle_messages(batch, done, batch.count, stirred)
         self._forget_changes(batch)
+        self.groups.written(batch)
         self.backlog -= batch.size
         for mailbox in stirred:
             self.delivery.stir(mailbox)
-        if self.blocks.emptied or self._expired_rows:
+            if mailbox.groups is not None:
+                self.groups.stir_mailbox(mailbox)
+        if self.blocks.emptied or self._expired_rows or self.groups.has_changes():
             self._tell()
 
     cdef int _settle_messages(self, Batch batch, size_t first, size_t last, list stirred) except -1:
@@ -277,7 +284,7 @@ cdef class PostOffice:
                 self.timers.add(sent.expires_ms, mailbox, sent.msg_id)
             if sent.sender != NULL:
                 (<Sender>sent.sender).sent(batch.replies.data + sent.reply_at, sent.reply_size, sent.msg_id)
-            if mailbox.receivers is not None and not mailbox.stirred:
+            if (mailbox.receivers is not None or mailbox.groups is not None) and not mailbox.stirred:
                 mailbox.stirred = True
                 stirred.append(mailbox)
         return 0
@@ -297,6 +304,7 @@ cdef class PostOffice:
         self.blocks.emptied.extend(batch.dropped)
         self._expired_rows.extend(batch.expired)
         self._forget_changes(batch)
+        self.groups.failed(batch)
         self.backlog -= batch.size
         self.refusal = error
         self._told = bool(self._full)
@@ -376,6 +384,8 @@ cdef class PostOffice:
             for receiver in list(mailbox.receivers):
                 receiver.mailbox_ended()
             mailbox.receivers = None
+        if mailbox.groups is not None:
+            self.groups.end(mailbox)
         if mailbox.count:
             self._dismantling.append(mailbox)
             self.timers.hurry()
@@ -403,6 +413,14 @@ cdef class PostOffice:
         self.blocks.release(block, size)
         return 0
 
+    def run(self, uint64_t now, Py_ssize_t budget):
+        """Give FETCHes that wait, and about `budget` bytes to receivers, what is theirs at `now` (Unix ms).
+
+        Returns whether some are ready for more.
+        """
+        self.groups.run(now)
+        return self.delivery.run(now, budget)
+
     # time
 
     def tick(self, uint64_t now, uint32_t budget):
@@ -423,7 +441,7 @@ cdef class PostOffice:
                 (<TimerOwner>owner).due(timer.msg_id, now)
             fired += 1
         self.timers.sweep(_is_stale, now, budget)
-        if self.blocks.emptied or self._expired_rows or self._batch:
+        if self.blocks.emptied or self._expired_rows or self._batch or self.groups.has_changes():
             self._tell()
         return bool(self._dismantling) or self.timers.is_behind(now)
 
@@ -558,14 +576,19 @@ cdef class PostOffice:
         """Take over the row of a block in the table of the dead. Raises DamagedError."""
         self.blocks.load_dead(int.from_bytes(key, "big"), open_row(key, value))
 
-    def finish_loading(self, damaged):
-        """Everything that is stored was taken over, but for the blocks whose numbers are in `damaged`.
+    def load_group(self, bytes key not None, bytes value not None):
+        """Take over a row of Table.GROUPS; all mailboxes must be there. Raises DamagedError."""
+        self.groups.load(key, value, self._by_number.get)
+
+    def finish_loading(self, damaged, uint64_t now):
+        """Everything that is stored was taken over, at `now` (Unix ms), but for the blocks whose numbers are in `damaged`.
 
         Their msg_ids are not known, and must not be given out again: as many as such a block can hold are left out.
         """
         self._by_number = {}
+        self.groups.finish_loading(now)
         self._next_msg_id += len(damaged) * (BLOCK_TARGET // RECORD_MIN + 1)
         for number in self.blocks.forget_dead_without_block(damaged):
             self._batch.rows.append((Table.DEAD, number.to_bytes(8, "big"), None))
-        if self._batch or self.blocks.emptied:
+        if self._batch or self.blocks.emptied or self.groups.has_changes():
             self._tell()

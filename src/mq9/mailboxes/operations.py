@@ -18,6 +18,7 @@ Reply = dict[str, Any]
 Done = Callable[[Reply | ProtocolError], None]
 
 NO_MAILBOX = "no such mailbox"
+NO_GROUP = "no such group"
 
 
 def create(

@@ -5,7 +5,9 @@ class StoredMessage:
     rank: int
     time_ms: int
     headers: dict[str, list[str]]
+    header_block: bytes
     payload: bytes
     def header(self, name: str) -> str | None: ...
 
 def read_message(data: bytes | Block, offset: int) -> StoredMessage: ...
+def leased_item(data: bytes | Block, offset: int, attempt: int) -> bytes: ...

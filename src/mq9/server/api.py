@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from mq9 import protocol
 from mq9.mailboxes import operations
+from mq9.mailboxes.group import Group
 from mq9.mailboxes.mailbox import Mailbox
 from mq9.mailboxes.office import PostOffice
 from mq9.protocol import CreateRequest, ListRequest, ProtocolError, bad_mail_id, dump
@@ -19,6 +20,7 @@ from mq9.routing.subjects import valid_for_publish
 from mq9.server.config import Config
 from mq9.server.feeds import EventFeed, PublicFeed, PublicFeeds, describe
 from mq9.server.fetching import Fetcher
+from mq9.server.leasing import Leasing
 from mq9.server.mail import MailSession
 
 _CREATE = protocol.CREATE.encode()
@@ -27,7 +29,9 @@ _FETCH = protocol.FETCH.encode()
 _DELETE = protocol.DELETE.encode()
 _REMOVE = protocol.REMOVE.encode()
 _EVENTS = protocol.EVENTS.encode()
-_WITH_MAIL_ID = (_FETCH, _DELETE, _REMOVE, _EVENTS)
+_LEASE = protocol.LEASE.encode()
+_ACK = protocol.ACK.encode()
+_WITH_MAIL_ID = (_FETCH, _DELETE, _REMOVE, _EVENTS, _LEASE, _ACK)
 _PRIVATE_ID_BYTES = 17
 
 
@@ -43,19 +47,25 @@ class Api:
         office: the post office.
         config: the broker's limits.
         fetcher: reads messages for fetch.
+        leasing: carries out FETCH and ACK.
         now: gives Unix ms.
     """
 
-    def __init__(self, office: PostOffice, config: Config, fetcher: Fetcher, now: Callable[[], int]) -> None:
+    def __init__(
+        self, office: PostOffice, config: Config, fetcher: Fetcher, leasing: Leasing, now: Callable[[], int]
+    ) -> None:
         self._office = office
         self._config = config
         self._fetcher = fetcher
+        self._leasing = leasing
         self._now = now
         self.public_feeds = PublicFeeds(office, now)
         self._by_prefix = {
             _FETCH: self._fetch,
             _DELETE: self._delete,
             _REMOVE: self._remove,
+            _LEASE: self._lease,
+            _ACK: self._acknowledge,
         }
 
     def request(self, session: MailSession, subject: bytes, reply: bytes | None, body: bytes) -> None:
@@ -150,6 +160,24 @@ class Api:
         operations.remove(
             self._office, self._mailbox(rest), self._answer(session, protocol.REMOVE.encode() + rest, reply)
         )
+
+    def _lease(self, session: MailSession, rest: bytes, reply: bytes | None, body: bytes) -> None:
+        self._leasing.fetch(session, self._mailbox(rest), protocol.LeaseRequest.parse(body), reply)
+
+    def _acknowledge(self, session: MailSession, rest: bytes, reply: bytes | None, body: bytes) -> None:
+        mailbox = self._mailbox(rest)
+        request = protocol.AckRequest.parse(body, rest.decode())
+        self._leasing.acknowledge(session, mailbox, request, _ACK + rest, reply)
+
+    def join(self, mailbox: Mailbox, queue: bytes) -> Group | None:
+        """The group that a subscription with a queue group joins, or None when that is refused."""
+        try:
+            name = queue.decode()
+            if protocol.bad_group_name(name) is None:
+                return self._leasing.join(mailbox, queue)
+        except (UnicodeDecodeError, ProtocolError):
+            return None
+        return None
 
     def _mailbox(self, mail_id: bytes) -> Mailbox:
         """The mailbox that a request names. Raises ProtocolError 404, or 400 when there can be none of that name."""

@@ -22,6 +22,7 @@ from mq9.server.committer import Committer
 from mq9.server.config import Config, ConfigError
 from mq9.server.fetching import Fetcher
 from mq9.server.http import HttpServer
+from mq9.server.leasing import Leasing
 from mq9.server.mail import MailHub, MailSession
 from mq9.server.metrics import Metrics
 from mq9.store.contract import Store, Table
@@ -106,6 +107,7 @@ class Server:
         for session in list(self.hub.sessions.values()):
             session.pause_reading()
         await self.fetcher.stop()
+        await self.leasing.stop()
         await self.committer.drain()
         self.hub.flush()
         for session in list(self.hub.sessions.values()):
@@ -141,11 +143,14 @@ class Server:
     def _assemble(self, port: int) -> None:
         self.port = port
         self.metrics = Metrics(self)
-        self.office = PostOffice(self.now(), self._has_work, self._public_event)
+        self.office = PostOffice(self.now(), self._has_work, self._public_event, self._wants_run)
         self.committer = Committer(self.office, self.store, self.now, self._settled, self.failed.set)
         self.block_reader = BlockReader(self.store, self.office.delivery, self._deliver)
-        self.fetcher = Fetcher(self.block_reader, self.config.max_payload, self.now)
-        self.api = Api(self.office, self.config, self.fetcher, self.now)
+        self.fetcher = Fetcher(self.block_reader, self.office.groups, self.config.max_payload, self.now)
+        self.leasing = Leasing(
+            self.office, self.block_reader, self.config.max_payload, self.config.max_groups, self.now
+        )
+        self.api = Api(self.office, self.config, self.fetcher, self.leasing, self.now)
         self.hub = MailHub(
             self._loop, self.config, self._info(), self.office, self.api, self._clock, self.block_reader.want
         )
@@ -155,6 +160,7 @@ class Server:
         office, now = self.office, self.now()
         await self._load_rows(Table.META, lambda key, value: office.load_marks(value) if key == MARKS_KEY else None)
         await self._load_rows(Table.MAILBOXES, lambda key, value: office.load_mailbox(key, value, now))
+        await self._load_rows(Table.GROUPS, office.load_group)
         await self._load_rows(Table.DEAD, office.load_dead)
         damaged: set[int] = set()
         async for blocks in self.store.scan_blocks():
@@ -165,7 +171,7 @@ class Server:
                     log.error("block %d %s: its messages are lost", number, error)  # noqa: TRY400
                     damaged.add(number)
         self.metrics.damaged_blocks = len(damaged)
-        office.finish_loading(damaged)
+        office.finish_loading(damaged, self.now())
 
     async def _load_rows(self, table: Table, load: Callable[[bytes, bytes], None]) -> None:
         """Take over the rows of a table; a damaged one is reported by its number and costs only itself."""
@@ -182,6 +188,9 @@ class Server:
 
     def _public_event(self, event: str, mailbox: Mailbox) -> None:
         self.api.public_feeds.tell(event, mailbox)
+
+    def _wants_run(self) -> None:
+        self.hub.want_run()
 
     def _deliver(self) -> None:
         self.hub.run()

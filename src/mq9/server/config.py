@@ -38,6 +38,7 @@ class Config:
     max_pending: int = 64 * 1024 * 1024
     max_backlog: int = 64 * 1024 * 1024
     max_store: int = 1 << 40
+    max_groups: int = 10_000
     ping_interval: float = 120.0
     ping_max: int = 2
     default_ttl: int = TTL_DEFAULT_S
@@ -83,6 +84,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "max_pending": (65_536, 1 << 40),
     "max_backlog": (65_536, 1 << 40),
     "max_store": (1024 * 1024, 1 << 46),
+    "max_groups": (1, 1_000_000),
     "ping_interval": (0.1, 86_400.0),
     "ping_max": (0, 1_000),
     "default_ttl": (0, TTL_MAX_S),

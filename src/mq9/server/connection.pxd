@@ -40,6 +40,10 @@ cdef class Connection(FrameHandler):
     cdef PyObject* _output
     cdef char* _output_data
     cdef Py_ssize_t output_size
+    # Where the output ends, counted from the connection's beginning, and up to where its socket is known to have taken it.
+    cdef uint64_t position
+    cdef uint64_t taken
+    cdef bint _watches_output
     cdef Py_ssize_t _output_capacity
     cdef bint _is_dirty
     # The socket to write to, or -1 when only the transport may; and whether the transport may still hold something.
@@ -61,6 +65,8 @@ cdef class Connection(FrameHandler):
     cdef int send(self, bytes data) except -1
     cdef Py_ssize_t room(self) noexcept
     cdef int _flush(self) except -1
+    cdef int look_what_was_taken(self) except -1
+    cdef int output_taken(self) except -1
     cdef Py_ssize_t _write_now(self) except -1
     cdef int _write_later(self, Py_ssize_t written) except -1
     cdef _drop_output(self)

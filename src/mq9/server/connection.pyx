@@ -108,6 +108,8 @@ cdef class Connection(FrameHandler):
         self._drop_output()
 
     def eof_received(self):
+        if self._watches_output and not self.closed:
+            self.look_what_was_taken()
         self._socket = -1
         return False
 
@@ -198,6 +200,7 @@ cdef class Connection(FrameHandler):
     cdef int commit_stored(self, Py_ssize_t size) except -1:
         """As `commit`, for bytes that the client is only given while it has room: they never get it cut off."""
         self.output_size += size
+        self.position += size
         if not self._is_dirty:
             self.shared.mark(self)
         if self.output_size >= self.shared.write_high:
@@ -235,6 +238,20 @@ cdef class Connection(FrameHandler):
                 self.shared.slow_consumers += 1
                 self.abort("Slow Consumer (Pending Bytes)")
         self._may_cut_off = False
+        if self._watches_output and not self.closed:
+            self.look_what_was_taken()
+        return 0
+
+    cdef int look_what_was_taken(self) except -1:
+        """See how much of the output has reached the socket, and tell `output_taken`."""
+        cdef uint64_t held = self.output_size
+        if self._transport_holds:
+            held += self.transport.get_write_buffer_size()
+        self.taken = max(self.taken, self.position - held)
+        return self.output_taken()
+
+    cdef int output_taken(self) except -1:
+        """The socket has taken the output up to `taken`; for a subclass that watches it."""
         return 0
 
     cdef Py_ssize_t _write_now(self) except -1:

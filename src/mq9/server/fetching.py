@@ -11,10 +11,12 @@ import base64
 import json
 import logging
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from mq9.mailboxes.groups import Groups
 from mq9.mailboxes.mailbox import Mailbox
-from mq9.mailboxes.operations import NO_MAILBOX
+from mq9.mailboxes.operations import NO_GROUP, NO_MAILBOX
 from mq9.mailboxes.reading import StoredMessage, read_message
 from mq9.protocol import HEADER_KEY, HEADER_TAGS, PRIORITIES, FetchRequest, ProtocolError, dump
 from mq9.store.contract import StoreError
@@ -35,12 +37,14 @@ class Fetcher:
 
     Arguments:
         blocks: reads blocks.
+        groups: of the post office.
         payload_max: bytes that a reply may have.
         now: gives Unix ms.
     """
 
-    def __init__(self, blocks: BlockReader, payload_max: int, now: Callable[[], int]) -> None:
+    def __init__(self, blocks: BlockReader, groups: Groups, payload_max: int, now: Callable[[], int]) -> None:
         self._blocks = blocks
+        self._groups = groups
         self._payload_max = payload_max
         self._now = now
         self._tasks: set[asyncio.Task[None]] = set()
@@ -87,21 +91,39 @@ class Fetcher:
         body = b'%b, "messages": [%b], "next": %b}' % (head, b", ".join(items), json.dumps(following).encode())
         session.respond(reply, body)
 
+    def _dead(self, mailbox: Mailbox, request: FetchRequest) -> dict[int, dict[str, Any]] | None:
+        """What there is to say besides of each message that is dead for a group; None when all messages are asked for."""
+        if request.dead is None:
+            return None
+        group = self._groups.find(mailbox, request.dead.encode())
+        if group is None:
+            raise ProtocolError(404, NO_GROUP)
+        return {
+            msg_id: {"attempts": attempts, "reason": reason.decode("utf-8", "replace")}
+            for msg_id, attempts, reason in group.dead(self._now())
+        }
+
     async def _collect(self, mailbox: Mailbox, request: FetchRequest) -> tuple[list[bytes], int | None]:
         """The items of the reply, and the msg_id to go on behind, or None when there is nothing more."""
+        dead = self._dead(mailbox, request)
         mask = 31 if request.priority is None else 1 << PRIORITIES.index(request.priority)
         items: list[bytes] = []
         size = len(mailbox.name) + 64
         after = request.after
         number, data = 0, None
-        while page := mailbox.page(after, mask, _PAGE, self._now()):
+        while page := _page(mailbox, after, mask, dead, self._now()):
             for msg_id, block, offset, _, expires_ms in page:
                 if block != number:
                     number, data = block, await self._blocks.read(block)
                 if data is not None and mailbox.where(msg_id, self._now()) == (block, offset):
                     message = read_message(data, offset)
                     if _matches(message, request):
-                        item = _item(message, _earlier(expires_ms, mailbox.expires_ms), payload=request.payload)
+                        item = _item(
+                            message,
+                            _earlier(expires_ms, mailbox.expires_ms),
+                            payload=request.payload,
+                            more={} if dead is None else dead[msg_id],
+                        )
                         full = len(items) == request.limit or (items and size + len(item) + 2 > self._payload_max)
                         if full:
                             return items, after
@@ -112,6 +134,16 @@ class Fetcher:
             if mailbox.is_expired(self._now()):
                 raise ProtocolError(404, NO_MAILBOX)
         return items, None
+
+
+def _page(
+    mailbox: Mailbox, after: int, mask: int, dead: dict[int, dict[str, Any]] | None, now: int
+) -> list[tuple[int, int, int, int, int]]:
+    """The next messages as Mailbox.page gives them; of the dead ones of a group only these, without a look at the others."""
+    if dead is None:
+        return mailbox.page(after, mask, _PAGE, now)
+    found = ((msg_id, mailbox.page(msg_id - 1, mask, 1, now)) for msg_id in dead if msg_id > after)
+    return list(islice((page[0] for msg_id, page in found if page and page[0][0] == msg_id), _PAGE))
 
 
 def _earlier(one_ms: int, other_ms: int) -> int:
@@ -131,7 +163,7 @@ def _tags(message: StoredMessage) -> list[str]:
     return [tag.strip() for tag in (message.header(HEADER_TAGS) or "").split(",") if tag.strip()]
 
 
-def _item(message: StoredMessage, expires_ms: int, *, payload: bool) -> bytes:
+def _item(message: StoredMessage, expires_ms: int, *, payload: bool, more: dict[str, Any]) -> bytes:
     item: dict[str, Any] = {
         "msg_id": message.msg_id,
         "priority": PRIORITIES[message.rank],
@@ -142,6 +174,7 @@ def _item(message: StoredMessage, expires_ms: int, *, payload: bool) -> bytes:
         "tags": _tags(message),
         "key": message.header(HEADER_KEY),
         "expires_at": expires_ms // 1_000 if expires_ms else None,
+        **more,
     }
     if payload:
         try:

@@ -35,6 +35,7 @@ cdef class MailReceiver(Receiver):
     cdef bytes sid
     cdef uint64_t delivered
     cdef uint64_t maximum       # 0: none
+    cdef bint _is_listed        # its handout is among the session's
 
 
 cdef class MailSession(Session):
@@ -42,10 +43,13 @@ cdef class MailSession(Session):
     cdef ReplySender _reply_sender
     cdef list _receivers
     cdef list _feeds
+    cdef list _handouts         # of members of groups: what has not reached the socket yet
+    cdef bint _looks_later
     cdef bint _throttled
 
     cdef int _send(self, Publish* frame) except -1
     cdef int _refuse_send(self, Publish* frame, object error) except -1
     cdef int _request(self, Publish* frame) except -1
     cdef int _respond(self, const char* reply, Py_ssize_t reply_size, Py_ssize_t header_size, bytes body) except -1
+    cdef int await_taken(self, MailReceiver receiver) except -1
     cdef int _receive(self, bytes subject, bytes queue, bytes sid) except -1

@@ -12,6 +12,7 @@ from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 from mq9.mailboxes.format cimport (
     record_header_size, record_headers, record_msg_id, record_priority, record_size, record_time_ms,
 )
+from mq9.mailboxes.group cimport Group, Handout
 from mq9.mailboxes.mailbox cimport Mailbox
 from mq9.mailboxes.office cimport Message
 from mq9.native.memory cimport (
@@ -27,6 +28,9 @@ cdef enum:
     NORMAL = 3
     # Bytes given to receivers before the loop looks at its sockets again.
     RUN_BUDGET = 2097152
+
+# When a client's transport holds output of a group: how soon to see how much of it is left.
+cdef double LOOK_AGAIN_S = 0.02
 
 cdef const char* WORDS[5]
 cdef Py_ssize_t WORD_SIZES[5]
@@ -82,6 +86,10 @@ cdef class MailHub(Hub):
         """Now, in Unix ms."""
         return self.time_ms()
 
+    def want_run(self):
+        """As `schedule_run`, from Python."""
+        self.schedule_run()
+
     cdef int schedule_run(self) except -1:
         """Let `run` happen in this turn of the loop."""
         if not self._run_scheduled:
@@ -92,7 +100,7 @@ cdef class MailHub(Hub):
     def run(self):
         """Give receivers what is theirs, a slice at a time."""
         self._run_scheduled = False
-        if self.office.delivery.run(self.time_ms(), RUN_BUDGET):
+        if self.office.run(self.time_ms(), RUN_BUDGET):
             self.schedule_run()
         self.want_blocks()
 
@@ -179,6 +187,8 @@ cdef class MailReceiver(Receiver):
         at = write_bytes(at, headers + own_size, payload_size)
         at = write_bytes(at, b"\r\n", 2)
         session.commit_stored(at - start)
+        if self.group is not None:
+            session.await_taken(self)
         session.hub.messages_out += 1
         session.mail.mail_out += 1
         self.delivered += 1
@@ -203,6 +213,7 @@ cdef class MailSession(Session):
             self.mail.throttled.remove(self)
         Session.connection_lost(self, exception)
         self._reply_sender = None
+        self._give_back()
 
     def resume_writing(self):
         cdef MailReceiver receiver
@@ -277,6 +288,43 @@ cdef class MailSession(Session):
         self.respond_error(frame.reply[:frame.reply_size], error)
         return 0
 
+    # members of groups: what counts as handed over
+
+    cdef int await_taken(self, MailReceiver receiver) except -1:
+        """A member of a group was written a message: it is done when the socket has taken it."""
+        (<Group>receiver.group).written(receiver.handout, self.position)
+        if not receiver._is_listed:
+            receiver._is_listed = self._watches_output = True
+            if self._handouts is None:
+                self._handouts = []
+            self._handouts.append(receiver.handout)
+        return 0
+
+    cdef int output_taken(self) except -1:
+        cdef Handout handout
+        cdef bint waits = False
+        for handout in self._handouts:
+            if handout.count and handout.group.taken(handout, self.taken):
+                waits = True
+        if waits and not self._looks_later:
+            self._looks_later = True
+            self.hub.loop.call_later(LOOK_AGAIN_S, self._look_again)
+        return 0
+
+    def _look_again(self):
+        self._looks_later = False
+        if not self.closed:
+            self.look_what_was_taken()
+
+    def _give_back(self):
+        """The client is gone: what its socket has not taken goes to others."""
+        cdef Handout handout
+        if self._handouts is not None:
+            handouts, self._handouts = self._handouts, []
+            for handout in handouts:
+                handout.group.taken(handout, self.taken)
+                handout.group.give_back(handout, 0, self.mail.time_ms())
+
     # everything else
 
     cdef int _request(self, Publish* frame) except -1:
@@ -301,13 +349,17 @@ cdef class MailSession(Session):
         if reply is not None:
             self._respond(reply, len(reply), -1, body)
 
-    def respond_error(self, bytes reply not None, error not None):
-        """Answer a request with a ProtocolError."""
+    def respond_error(self, bytes reply not None, error not None, bytes body=None):
+        """Answer a request with a ProtocolError; `body` for one that says more than the error does."""
         cdef bytes block = b"NATS/1.0\r\nNats-Service-Error: %b\r\nNats-Service-Error-Code: %d\r\n\r\n" % (
             error.sentence.encode(), error.code
         )
         self.note_refusal(str(error.code), f"{error.code} {error.sentence}")
-        self._respond(reply, len(reply), len(block), block + error.reply())
+        self._respond(reply, len(reply), len(block), block + (body or error.reply()))
+
+    def listens(self, bytes reply not None):
+        """Whether this client is there and would get what is sent to `reply`."""
+        return not self.closed and self.own_interest(reply, len(reply)) is not None
 
     cdef int _respond(self, const char* reply, Py_ssize_t reply_size, Py_ssize_t header_size, bytes body) except -1:
         cdef Interest interest
@@ -336,6 +388,7 @@ cdef class MailSession(Session):
         cdef Py_ssize_t dot = _last_dot(mail_id, mail_id_size)
         cdef MailReceiver receiver
         cdef Mailbox mailbox
+        cdef Group group = None
         cdef int rank, mask = 31
         if dot > 0:
             rank = priority_rank(mail_id + dot + 1, mail_id_size - dot - 1)
@@ -345,11 +398,16 @@ cdef class MailSession(Session):
             elif mail_id_size - dot == 2 and mail_id[dot + 1] == c"*":
                 mail_id_size = dot
         mailbox = self.mail.office.find(mail_id, mail_id_size, self.mail.time_ms())
-        if mailbox is None or queue is not None:
+        if mailbox is None:
             return False
+        if queue is not None:
+            group = self.mail.api.join(mailbox, queue)
+            if group is None:
+                return False
         receiver = MailReceiver()
         receiver.mailbox = mailbox
         receiver.mask = mask
+        receiver.group = group
         receiver.session = self
         receiver.sid = sid
         self.subscriptions[sid] = receiver

@@ -1,0 +1,105 @@
+# One group of workers on one mailbox: what it has been given, and what of that is unfinished. See group.pyx.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from mq9.mailboxes.index cimport Entry, LevelCursor
+from mq9.mailboxes.mailbox cimport LEVELS, Mailbox, Receiver
+from mq9.mailboxes.timers cimport TimerOwner, Timers
+
+cdef enum OpenState:
+    HANDED                     # written for a receiver, and not known to have reached its socket
+    LEASED
+    LAPSED                     # its lease ran out: to be leased again, but an ack still counts
+    RETURNED                   # given back: to be leased again when it is due
+    DEAD
+
+cdef struct Open:
+    # A message that the group was given and has not finished.
+    uint64_t msg_id
+    uint64_t due               # LEASED: when the lease ends; RETURNED: when it may be given out (Unix ms); HANDED: where it ends in the output
+    uint64_t holder            # whose lease it is: the number of a client, 0 for one of before the broker's start
+    uint8_t state
+    uint8_t rank
+    uint8_t attempts
+
+cdef enum:
+    ATTEMPTS_MAX = 16
+
+
+cdef class Handout(TimerOwner):
+    # What went out together and is not finished: the messages of one FETCH reply, or those on their way to one receiver.
+    cdef readonly Group group
+    cdef readonly uint64_t number
+    cdef Open* items           # in the order in which they were listed
+    cdef uint32_t count
+    cdef uint32_t capacity
+    cdef uint32_t _hint        # where the last one was found
+    cdef uint64_t timer        # when it is looked at next (Unix ms), 0: never
+    cdef bint stored           # it may have a row
+    cdef bint changed          # since its row was written
+    cdef readonly dict reasons # msg_id → why it was given back or is dead; None as long as there was none
+
+    cdef Open* add(self, uint64_t msg_id, int rank, int attempts) except NULL
+    cdef Open* find(self, uint64_t msg_id) noexcept
+    cdef int remove(self, Open* item) except -1
+    cdef int watch(self, uint64_t due) except -1
+
+
+cdef struct Choice:
+    # The next message for somebody. `open` is NULL when the group has never had it.
+    Entry* entry
+    Open* open
+    int rank
+
+
+cdef class Group:
+    cdef readonly Mailbox mailbox
+    cdef readonly bytes name
+    cdef readonly uint32_t number
+    cdef readonly bint gone
+    cdef bint dirty            # what is stored of it is to be written anew
+    cdef uint64_t next_handout
+    cdef uint64_t cursors[LEVELS]          # up to here everything was given out, but for what is open
+    cdef Ledger ledger
+    cdef readonly dict open                # msg_id → the Handout that it is in
+    cdef list _again                       # for each level a heap of msg_ids that are to be given out again; None until used
+    cdef dict _former                      # msg_id → clients that held it before
+    cdef object _retried                   # msg_id → attempts of those done lately that needed more than one
+    cdef Handout _late                     # where messages that appear below the cursor are put
+    cdef set changed                       # Handouts whose rows are to be written
+    cdef readonly object fetches           # deque of those who wait for messages; None until used
+    cdef readonly list members             # its receivers
+    cdef readonly set stored               # numbers of the Handouts that may have rows
+    cdef uint64_t late_ms                  # while loading: delayed messages that appeared up to then are in its rows
+    cdef bint overlaps         # some of what is open may lie above the cursors
+    cdef bint receivers_first
+    cdef bint stirred          # it may have something to give to those who wait
+    cdef size_t _tidy_at
+
+    cdef bint peek(self, int mask, uint64_t now, Choice* choice) except -1
+    cdef int _peek_again(self, int rank, uint64_t now, Choice* choice) except -1
+    cdef Open* give(self, Choice* choice, Handout handout) except NULL
+    cdef int touch(self, Handout handout) except -1
+    cdef int finish(self, Handout handout, Open* item) except -1
+    cdef int put_back(self, Handout handout, Open* item, OpenState state, uint64_t due, uint64_t now) except -1
+    cdef int bury(self, Handout handout, Open* item, bytes reason) except -1
+    cdef int appeared(self, int rank, uint64_t msg_id) except -1
+    cdef int hand(self, Choice* choice, Receiver receiver) except -1
+    cdef int written(self, Handout handout, uint64_t position) except -1
+    cdef int _offer(self, int rank, uint64_t msg_id) except -1
+    cdef int _tidy(self, uint64_t now) except -1
+    cdef uint64_t count(self, int mask) except? 0
+
+
+cdef class Ledger:
+    # What all groups of a post office share.
+    cdef readonly Timers timers
+    cdef list dirty
+    cdef object _has_work
+    cdef object _wants_run
+    cdef object _wake
+    cdef readonly uint64_t groups
+    cdef readonly object stirred           # groups that have something to give to those who wait
+
+    cdef int mark(self, Group group) except -1
+    cdef int stir(self, Group group) except -1

@@ -1,0 +1,551 @@
+"""One group of workers on one mailbox: what it has been given, and what of that is unfinished.
+
+A group is a cursor for each priority, up to which everything was given out, and the messages below it that are not finished:
+leased, given back, dead, or on their way to a receiver. So a group costs what is unfinished in it, whatever its mailbox holds.
+Queue-group receivers and FETCHes of one name share one group (docs/protocol.md §4).
+
+What changes here is in force at once; `Ledger` writes it with the next commit, and whoever is to be told waits for that. A commit
+that fails is written again with the next one, so what is stored is always a state that the group was in.
+"""
+
+from collections import OrderedDict, deque
+from heapq import heappop, heappush
+
+from libc.stdlib cimport free, realloc
+from libc.string cimport memmove
+
+from mq9.mailboxes.index cimport Level, entry_expires, entry_is_gone, level_count_after, level_find, level_peek, level_seek
+
+cdef enum:
+    # Bytes of a FETCH reply for a message beyond its payload, about.
+    ITEM_OVERHEAD = 160
+    # Messages that appeared below the cursor, in one row.
+    LATE_MAX = 256
+    # Messages whose number of attempts is remembered after they are done.
+    RETRIED_MAX = 1024
+    # With fewer open messages nobody looks whether some of them are gone.
+    TIDY_MIN = 1024
+
+LEASE_RAN_OUT = b"the lease ran out"
+
+
+cdef class Ledger:
+    """What all groups of a post office share; `Groups` is all of it.
+
+    Arguments:
+        timers: the post office's.
+        has_work: called when something is to be committed.
+        wants_run: called when groups have something for those who wait.
+        wake: called with a receiver for which there may be something; returns whether it was idle.
+    """
+
+    def __init__(self, Timers timers not None, has_work, wants_run, wake):
+        self.timers = timers
+        self.dirty = []
+        self.stirred = deque()
+        self._has_work = has_work
+        self._wants_run = wants_run
+        self._wake = wake
+
+    cdef int mark(self, Group group) except -1:
+        """The group has changed."""
+        if not group.dirty:
+            group.dirty = True
+            self.dirty.append(group)
+            self._has_work()
+        return 0
+
+    cdef int stir(self, Group group) except -1:
+        """The group may have something for those who wait."""
+        if not group.stirred and group.fetches:
+            group.stirred = True
+            self.stirred.append(group)
+            self._wants_run()
+        if group.members:
+            group.wake_members()
+        return 0
+
+
+cdef class Handout(TimerOwner):
+    """Messages that went out together and are not finished.
+
+    Arguments:
+        group: whose they are.
+    """
+
+    def __init__(self, Group group not None):
+        self.group = group
+        group.next_handout += 1
+        self.number = group.next_handout
+
+    def __dealloc__(self):
+        free(self.items)
+
+    def __len__(self):
+        return self.count
+
+    cdef Open* add(self, uint64_t msg_id, int rank, int attempts) except NULL:
+        """Append a message; the caller says what its state is."""
+        cdef Open* items
+        cdef uint32_t capacity
+        if self.count == self.capacity:
+            capacity = self.capacity * 2 + 1
+            items = <Open*>realloc(self.items, capacity * sizeof(Open))
+            if items == NULL:
+                raise MemoryError()
+            self.items = items
+            self.capacity = capacity
+        items = &self.items[self.count]
+        items.msg_id = msg_id
+        items.due = items.holder = 0
+        items.rank = rank
+        items.attempts = attempts
+        self.count += 1
+        return items
+
+    cdef Open* find(self, uint64_t msg_id) noexcept:
+        """The item of this msg_id, or NULL."""
+        cdef uint32_t step, at = self._hint
+        for step in range(self.count):
+            if at >= self.count:
+                at = 0
+            if self.items[at].msg_id == msg_id:
+                # Workers settle in the order in which they were given: the next one asked for is behind this one.
+                self._hint = at
+                return &self.items[at]
+            at += 1
+        return NULL
+
+    cdef int remove(self, Open* item) except -1:
+        cdef size_t at = item - self.items
+        if self.reasons is not None:
+            self.reasons.pop(item.msg_id, None)
+        self.count -= 1
+        memmove(item, item + 1, (self.count - at) * sizeof(Open))
+        if self.count == 0 and self.timer:
+            self.group.ledger.timers.lose_one()
+        return 0
+
+    cdef int watch(self, uint64_t due) except -1:
+        """Look at the items at `due` (Unix ms)."""
+        if self.timer == 0 or due < self.timer:
+            self.timer = due
+            self.group.ledger.timers.add(due, self, 0)
+        return 0
+
+    cdef bint is_stale(self, uint64_t msg_id, uint64_t now) noexcept:
+        return self.count == 0 or self.group.gone
+
+    cdef int due(self, uint64_t msg_id, uint64_t now) except -1:
+        """Its time has come: leases run out, what was given back for a while can be given out, dead messages end."""
+        cdef Group group = self.group
+        cdef uint64_t following = 0, look
+        cdef uint32_t at = 0
+        cdef int rank
+        cdef Open* item
+        cdef Entry* entry
+        if self.timer <= now:
+            self.timer = 0
+        if self.count == 0 or group.gone:
+            group.ledger.timers.lost_one_fired()
+            return 0
+        while at < self.count:
+            item = &self.items[at]
+            look = item.due
+            if item.state == LEASED and item.due <= now:
+                if not group.is_there(item.msg_id, now):
+                    group.finish(self, item)
+                    continue
+                if item.attempts >= ATTEMPTS_MAX:
+                    group.bury(self, item, LEASE_RAN_OUT)
+                else:
+                    group.put_back(self, item, LAPSED, 0, now)
+                look = 0
+            elif item.state == RETURNED and item.due and item.due <= now:
+                group.put_back(self, item, RETURNED, 0, now)
+                look = 0
+            if item.state == DEAD:
+                entry = group.mailbox.find(item.msg_id, &rank)
+                if entry == NULL or entry_is_gone(entry, now):
+                    group.finish(self, item)
+                    continue
+                look = entry_expires(entry)
+            if look and item.state != HANDED and (following == 0 or look < following):
+                following = look
+            at += 1
+        if following:
+            self.watch(following)
+        return 0
+
+    def listing(self):
+        """[(msg_id, attempts)] of its messages, in their order."""
+        cdef uint32_t at
+        return [(self.items[at].msg_id, self.items[at].attempts) for at in range(self.count)]
+
+
+cdef class Group:
+    """A group that has been given nothing yet.
+
+    Arguments:
+        ledger: of the post office.
+        mailbox: on which it works.
+        name: its name.
+        number: unique among the groups that the mailbox ever had.
+    """
+
+    def __init__(self, Ledger ledger not None, Mailbox mailbox not None, bytes name not None, uint32_t number):
+        self.ledger = ledger
+        self.mailbox = mailbox
+        self.name = name
+        self.number = number
+        self.open = {}
+        self.changed = set()
+        self.members = []
+        self.stored = set()
+        self._tidy_at = TIDY_MIN
+
+    # choosing
+
+    cdef bint peek(self, int mask, uint64_t now, Choice* choice) except -1:
+        """Find the first message to give out by priority, then msg_id; false when there is none.
+
+        Arguments:
+            mask: bit n for priority n.
+            now: Unix ms.
+            choice: what was found; valid until the mailbox or the group changes.
+        """
+        cdef Level* level
+        cdef LevelCursor cursor
+        cdef Entry* entry
+        cdef int rank
+        for rank in range(LEVELS):
+            level = self.mailbox.levels[rank]
+            if level == NULL or not mask >> rank & 1:
+                continue
+            choice.entry = NULL
+            choice.rank = rank
+            if self._again is not None and self._again[rank]:
+                self._peek_again(rank, now, choice)
+            if level.last_id > self.cursors[rank]:
+                level_seek(level, self.cursors[rank], &cursor)
+                entry = level_peek(&cursor, now)
+                while entry != NULL and self.overlaps and entry.msg_id in self.open:
+                    cursor.at += 1
+                    entry = level_peek(&cursor, now)
+                if entry == NULL:
+                    self.cursors[rank] = level.last_id
+                else:
+                    self.cursors[rank] = entry.msg_id - 1
+                    if choice.entry == NULL or entry.msg_id < choice.entry.msg_id:
+                        choice.entry = entry
+                        choice.open = NULL
+            if choice.entry != NULL:
+                return True
+        return False
+
+    cdef int _peek_again(self, int rank, uint64_t now, Choice* choice) except -1:
+        """Find the first message of a priority that is to be given out again; what has lost its cause is cleared away."""
+        cdef list heap = self._again[rank]
+        cdef Handout handout
+        cdef Open* item
+        while heap:
+            handout = self.open.get(heap[0])
+            item = NULL if handout is None else handout.find(heap[0])
+            if item == NULL or item.state not in (LAPSED, RETURNED) or item.due:
+                heappop(heap)
+                continue
+            choice.entry = level_find(self.mailbox.levels[rank], item.msg_id)
+            if choice.entry != NULL and not entry_is_gone(choice.entry, now):
+                choice.open = item
+                return 0
+            choice.entry = NULL
+            heappop(heap)
+            self.finish(handout, item)
+        return 0
+
+    cdef Open* give(self, Choice* choice, Handout handout) except NULL:
+        """Move the message that `peek` found into `handout`; the caller says what its state is."""
+        cdef uint64_t msg_id = choice.entry.msg_id
+        cdef Handout before
+        cdef Open* item
+        cdef int attempts = 0
+        if choice.open == NULL:
+            self.cursors[choice.rank] = msg_id
+        else:
+            before = self.open[msg_id]
+            attempts = choice.open.attempts
+            if choice.open.holder:
+                if self._former is None:
+                    self._former = {}
+                self._former.setdefault(msg_id, set()).add(choice.open.holder)
+            heappop(self._again[choice.rank])
+            before.remove(choice.open)
+            self.touch(before)
+        item = handout.add(msg_id, choice.rank, attempts)
+        self.open[msg_id] = handout
+        return item
+
+    def lease(self, uint32_t limit, size_t bytes_max, uint64_t lease_ms, uint64_t holder, uint64_t now):
+        """Lease the next messages to a client.
+
+        Arguments:
+            limit: how many at most.
+            bytes_max: about how large a reply with them may become.
+            lease_ms: how long they are its own.
+            holder: the client's number.
+            now: Unix ms.
+
+        Returns the Handout, or None when there is nothing to give.
+        """
+        cdef Handout handout = None
+        cdef Choice choice
+        cdef Open* item
+        cdef size_t size = 0, cost
+        while (handout is None or handout.count < limit) and self.peek((1 << LEVELS) - 1, now, &choice):
+            cost = <size_t>choice.entry.size * 4 // 3 + ITEM_OVERHEAD
+            if handout is None:
+                handout = Handout(self)
+            elif size + cost > bytes_max:
+                break
+            item = self.give(&choice, handout)
+            item.state = LEASED
+            item.due = now + lease_ms
+            item.holder = holder
+            item.attempts += 1
+            size += cost
+        if handout is not None:
+            handout.watch(now + lease_ms)
+            self.touch(handout)
+            self._tidy(now)
+        return handout
+
+    cdef uint64_t count(self, int mask) except? 0:
+        """About how many messages of the priorities in `mask` it has to give out."""
+        cdef int rank
+        cdef Level* level
+        cdef uint64_t count = 0
+        for rank in range(LEVELS):
+            level = self.mailbox.levels[rank]
+            if level == NULL or not mask >> rank & 1:
+                continue
+            count += level_count_after(level, self.cursors[rank])
+            if self._again is not None:
+                count += len(self._again[rank])
+        return count
+
+    # what becomes of what was given out
+
+    def is_there(self, uint64_t msg_id, uint64_t now):
+        """Whether its mailbox has the message at `now` (Unix ms)."""
+        cdef int rank
+        cdef Entry* entry = self.mailbox.find(msg_id, &rank)
+        return entry != NULL and not entry_is_gone(entry, now)
+
+    cdef int touch(self, Handout handout) except -1:
+        """What is stored of the handout is no longer true."""
+        if not handout.changed:
+            handout.changed = True
+            self.changed.add(handout)
+        if not self.dirty:
+            self.ledger.mark(self)
+        return 0
+
+    cdef int finish(self, Handout handout, Open* item) except -1:
+        """The message is done, or gone."""
+        former = None if self._former is None else self._former.pop(item.msg_id, None)
+        if item.attempts > 1:
+            if self._retried is None:
+                self._retried = OrderedDict()
+            self._retried[item.msg_id] = item.attempts, former
+            if len(self._retried) > RETRIED_MAX:
+                self._retried.popitem(last=False)
+        del self.open[item.msg_id]
+        handout.remove(item)
+        return self.touch(handout)
+
+    cdef int put_back(self, Handout handout, Open* item, OpenState state, uint64_t due, uint64_t now) except -1:
+        """Let the message be given out again, at `due` (Unix ms) or, with 0, at once."""
+        item.state = state
+        item.due = due
+        if due > now:
+            handout.watch(due)
+        else:
+            item.due = 0
+            self._offer(item.rank, item.msg_id)
+        return self.touch(handout)
+
+    cdef int _offer(self, int rank, uint64_t msg_id) except -1:
+        if self._again is None:
+            self._again = [[] for _ in range(LEVELS)]
+        heappush(self._again[rank], msg_id)
+        return self.ledger.stir(self)
+
+    cdef int bury(self, Handout handout, Open* item, bytes reason) except -1:
+        """The message is dead for this group, until it is revived or gone."""
+        cdef int rank
+        cdef Entry* entry = self.mailbox.find(item.msg_id, &rank)
+        item.state = DEAD
+        item.due = 0
+        self.explain(handout, item.msg_id, reason)
+        if entry != NULL and entry_expires(entry):
+            handout.watch(entry_expires(entry))
+        return self.touch(handout)
+
+    def explain(self, Handout handout not None, uint64_t msg_id, bytes reason not None):
+        """Note why a message was given back or is dead."""
+        if reason:
+            if handout.reasons is None:
+                handout.reasons = {}
+            handout.reasons[msg_id] = reason
+
+    def give_back(self, Handout handout not None, uint32_t first, uint64_t now):
+        """The messages from number `first` of the handout on never reached anybody: give them out again, no attempt counted."""
+        cdef uint32_t at
+        cdef Open* item
+        for at in range(first, handout.count):
+            item = &handout.items[at]
+            if item.state == LEASED:
+                item.attempts -= 1
+            elif item.state != HANDED:
+                continue
+            item.holder = 0
+            self.put_back(handout, item, RETURNED, 0, now)
+
+    def discard(self, uint64_t msg_id):
+        """The message cannot be read, now or ever: it is passed over."""
+        cdef Handout handout = self.open.get(msg_id)
+        if handout is not None:
+            self.finish(handout, handout.find(msg_id))
+
+    cdef int appeared(self, int rank, uint64_t msg_id) except -1:
+        """A delayed message has become visible: below the cursor it would be taken for done."""
+        cdef Open* item
+        if msg_id > self.cursors[rank]:
+            return 0
+        if self._late is None or self._late.count >= LATE_MAX:
+            self._late = Handout(self)
+        item = self._late.add(msg_id, rank, 0)
+        item.state = RETURNED
+        self.open[msg_id] = self._late
+        self.touch(self._late)
+        return self._offer(rank, msg_id)
+
+    cdef int _tidy(self, uint64_t now) except -1:
+        """Clear away open messages that are gone, now and then: nobody tells every group of every message that ends."""
+        cdef Handout handout
+        cdef Open* item
+        if <size_t>len(self.open) < self._tidy_at:
+            return 0
+        for msg_id, handout in list(self.open.items()):
+            item = handout.find(msg_id)
+            if item.state not in (LEASED, HANDED) and not self.is_there(msg_id, now):
+                self.finish(handout, item)
+        self._tidy_at = 2 * len(self.open) + TIDY_MIN
+        return 0
+
+    # receivers
+
+    def wake_members(self):
+        """Let its receivers see whether there is something for them; returns how many had been idle."""
+        return sum(1 for member in self.members if self.ledger._wake(member))
+
+    cdef int hand(self, Choice* choice, Receiver receiver) except -1:
+        """Give the message that `peek` found to a receiver, which writes it next."""
+        cdef Open* item
+        cdef Handout handout = receiver.handout
+        if handout is None:
+            handout = receiver.handout = Handout(self)
+        item = self.give(choice, handout)
+        item.state = HANDED
+        item.due = <uint64_t>-1
+        return self.touch(handout)
+
+    cdef int written(self, Handout handout, uint64_t position) except -1:
+        """The last message of the handout ends at `position` of its receiver's output."""
+        if handout.count:
+            handout.items[handout.count - 1].due = position
+        return 0
+
+    def taken(self, Handout handout not None, uint64_t position):
+        """Everything up to `position` of the receiver's output has reached its socket, which counts as done.
+
+        Returns how many messages are still on their way.
+        """
+        cdef uint32_t at = 0
+        while at < handout.count and handout.items[at].state == HANDED and handout.items[at].due <= position:
+            del self.open[handout.items[at].msg_id]
+            at += 1
+        if at:
+            handout.count -= at
+            memmove(handout.items, handout.items + at, handout.count * sizeof(Open))
+            self.touch(handout)
+        return handout.count
+
+    # what others ask
+
+    def start(self, uint64_t from_id):
+        """Go on with the messages from `from_id` on: earlier ones count as done, later ones are given out anew, but for those
+        that somebody has leased, and the dead."""
+        cdef Handout handout
+        cdef Open* item
+        cdef int rank
+        for rank in range(LEVELS):
+            self.cursors[rank] = from_id - 1
+        for msg_id, handout in list(self.open.items()):
+            item = handout.find(msg_id)
+            if item.state in (LAPSED, RETURNED) and msg_id < from_id:
+                self.finish(handout, item)
+        self.overlaps = bool(self.open)
+        if not self.dirty:
+            self.ledger.mark(self)
+        self.ledger.stir(self)
+
+    def state_of(self, uint64_t msg_id, int rank):
+        """(state, attempts) of a message of priority `rank`, as docs/protocol.md §4 (STATUS) names states."""
+        cdef Handout handout = self.open.get(msg_id)
+        cdef Open* item
+        if handout is not None:
+            item = handout.find(msg_id)
+            state = "dead" if item.state == DEAD else "leased" if item.state in (LEASED, HANDED) else "waiting"
+            return state, item.attempts
+        if rank < 0 or msg_id > self.cursors[rank]:
+            return "waiting", 0
+        return "done", self._remembered(msg_id)[0]
+
+    def _remembered(self, uint64_t msg_id):
+        """(attempts, clients that held it before the one that finished it) of a message that is done."""
+        return (1, ()) if self._retried is None else self._retried.get(msg_id, (1, ()))
+
+    def was_finished_by_another(self, uint64_t msg_id, uint64_t holder, attempt):
+        """Whether a message that is done was leased again since this client, or this attempt, had it."""
+        attempts, former = self._remembered(msg_id)
+        return attempts > attempt if attempt is not None else holder in (former or ())
+
+    def was_leased_again(self, uint64_t msg_id, uint64_t holder, attempt):
+        """Whether an open message is leased to somebody else since this client, or this attempt, had it."""
+        cdef Handout handout = self.open[msg_id]
+        cdef Open* item = handout.find(msg_id)
+        if attempt is not None:
+            return item.attempts != attempt
+        if item.state != LEASED or item.holder == holder or self._former is None:
+            return False
+        return holder in self._former.get(msg_id, ())
+
+    def is_done(self, uint64_t msg_id, int rank):
+        """Whether a message of priority `rank` that is not open was given out and finished."""
+        return msg_id <= self.cursors[rank]
+
+    def dead(self, uint64_t now):
+        """[(msg_id, attempts, reason)] of the dead messages that are there at `now` (Unix ms), by msg_id."""
+        cdef Handout handout
+        cdef Open* item
+        found = []
+        for msg_id, handout in list(self.open.items()):
+            item = handout.find(msg_id)
+            if item.state == DEAD:
+                if self.is_there(msg_id, now):
+                    found.append((msg_id, item.attempts, (handout.reasons or {}).get(msg_id, b"")))
+                else:
+                    self.finish(handout, item)
+        found.sort()
+        return found

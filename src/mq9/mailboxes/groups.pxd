@@ -1,0 +1,44 @@
+# All groups of a post office: found, stored, and told when there is something for those who wait. See groups.pyx.
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from mq9.mailboxes.group cimport Group, Ledger
+from mq9.mailboxes.mailbox cimport Mailbox
+from mq9.mailboxes.timers cimport TimerOwner
+
+
+cdef class Groups
+
+
+cdef class Fetch(TimerOwner):
+    # A FETCH that waits for messages. A subclass answers it.
+    cdef readonly Groups groups
+    cdef readonly Mailbox mailbox
+    cdef readonly Group group  # None: it reads and remembers nothing
+    cdef readonly uint32_t limit
+    cdef readonly size_t bytes_max
+    cdef readonly uint64_t lease_ms
+    cdef readonly uint64_t holder
+    cdef readonly uint64_t deadline_ms
+    cdef readonly bint over
+
+
+cdef class MailboxGroups:
+    # What a mailbox has of groups, from the first one on.
+    cdef readonly dict by_name
+    cdef readonly dict attentive           # groups for which a FETCH waits, as keys
+    cdef readonly list readers             # FETCHes without a group that wait
+    cdef uint32_t next_number
+
+
+cdef class Groups(Ledger):
+    cdef object _ended                     # keys of rows that are to be removed
+    cdef list _loaded_late
+    cdef list _loaded
+    cdef list _deferred                    # groups whose receivers go first this time
+    cdef list _readers                     # mailboxes with FETCHes without a group, to be looked after
+
+    cdef int stir_mailbox(self, Mailbox mailbox) except -1
+    cdef int appeared(self, Mailbox mailbox, int rank, uint64_t msg_id) except -1
+    cdef int _look_whether_fetched(self, Group group) except -1
+    cdef int _dispatch(self, Group group, uint64_t now) except -1

@@ -1,0 +1,414 @@
+"""All groups of a post office: found by name, stored with the next commit, and told when there is something for those who wait.
+
+Each group has a row that says how far it is, and one for each handout with unfinished messages; both are written from what the
+group is when a batch is sealed, so that many changes cost one row (docs/protocol.md §4).
+"""
+
+from collections import deque
+
+from mq9.mailboxes.batch cimport Batch
+from mq9.mailboxes.group cimport DEAD, HANDED, LEASED, RETURNED, Choice, Handout, Open
+from mq9.mailboxes.mailbox cimport LEVELS
+from mq9.mailboxes.format import DamagedError, GroupRow, HandoutRow, group_key
+from mq9.store.contract import Table
+
+cdef enum:
+    # Rows of ended groups removed with one commit.
+    DROPS_PER_COMMIT = 4096
+
+
+cdef class Fetch(TimerOwner):
+    """A FETCH that may wait.
+
+    Arguments:
+        groups: of the post office.
+        mailbox, group: where; a group of None reads without leasing.
+        limit: how many messages at most.
+        bytes_max: about how large the reply may become.
+        lease_ms: for how long they are leased.
+        holder: the number of the client that asks.
+        deadline_ms: until when it waits, Unix ms.
+    """
+
+    def __init__(
+        self, Groups groups not None, Mailbox mailbox not None, Group group, limit, bytes_max, lease_ms, holder, deadline_ms
+    ):
+        self.groups = groups
+        self.mailbox = mailbox
+        self.group = group
+        self.limit = limit
+        self.bytes_max = bytes_max
+        self.lease_ms = lease_ms
+        self.holder = holder
+        self.deadline_ms = deadline_ms
+
+    def is_open(self):
+        """Whether its client is still there."""
+        raise NotImplementedError
+
+    def answer(self, Handout handout):
+        """It has got messages, or, with None, nothing came in time."""
+        raise NotImplementedError
+
+    def abandoned(self):
+        """Its client is gone."""
+        raise NotImplementedError
+
+    def look(self):
+        """Without a group: something has come to the mailbox. Returns whether it is answered."""
+        raise NotImplementedError
+
+    def mailbox_ended(self):
+        """The mailbox is gone."""
+        raise NotImplementedError
+
+    cdef bint is_stale(self, uint64_t msg_id, uint64_t now) noexcept:
+        return self.over
+
+    cdef int due(self, uint64_t msg_id, uint64_t now) except -1:
+        if self.over:
+            self.groups.timers.lost_one_fired()
+            return 0
+        self.groups.give_up(self)
+        if self.is_open():
+            self.answer(None)
+        else:
+            self.abandoned()
+        return 0
+
+
+cdef class MailboxGroups:
+    """The groups of one mailbox; none yet."""
+
+    def __init__(self):
+        self.by_name = {}
+        self.attentive = {}
+        self.readers = []
+        self.next_number = 1
+
+
+cdef class Groups(Ledger):
+    """All groups of a post office.
+
+    Arguments:
+        timers: the post office's.
+        has_work, wants_run, wake: see `Ledger`; `run` is what is wanted.
+    """
+
+    def __init__(self, timers, has_work, wants_run, wake):
+        Ledger.__init__(self, timers, has_work, wants_run, wake)
+        self._deferred = []
+        self._ended = deque()
+        self._loaded = []
+        self._loaded_late = []
+        self._readers = []
+
+    def find(self, Mailbox mailbox not None, bytes name not None):
+        """The group of this name, or None."""
+        return None if mailbox.groups is None else mailbox.groups.by_name.get(name)
+
+    def create(self, Mailbox mailbox not None, bytes name not None, uint64_t from_id):
+        """A new group, whose first message is the first one from `from_id` on. It must not exist."""
+        cdef MailboxGroups book = self._book(mailbox)
+        cdef Group group = Group(self, mailbox, name, book.next_number)
+        book.next_number += 1
+        book.by_name[name] = group
+        self.groups += 1
+        group.start(from_id)
+        return group
+
+    def _book(self, Mailbox mailbox):
+        if mailbox.groups is None:
+            mailbox.groups = MailboxGroups()
+        return mailbox.groups
+
+    # waiting for messages
+
+    def wait(self, Fetch fetch not None):
+        """Let a FETCH that has found nothing wait until something comes or its time is up."""
+        cdef MailboxGroups book = self._book(fetch.mailbox)
+        if fetch.group is None:
+            book.readers.append(fetch)
+        else:
+            if fetch.group.fetches is None:
+                fetch.group.fetches = deque()
+                book.attentive[fetch.group] = None
+            fetch.group.fetches.append(fetch)
+        self.timers.add(fetch.deadline_ms, fetch, 0)
+
+    def waiting(self, Mailbox mailbox not None):
+        """How many FETCHes wait for something to come to the mailbox."""
+        cdef MailboxGroups book = mailbox.groups
+        cdef Fetch fetch
+        count = 0
+        if book is not None:
+            for group in book.attentive:
+                count += sum(1 for fetch in group.fetches if not fetch.over)
+            count += sum(1 for fetch in book.readers if not fetch.over)
+        return count
+
+    cdef int stir_mailbox(self, Mailbox mailbox) except -1:
+        """Something has come to the mailbox."""
+        cdef MailboxGroups book = mailbox.groups
+        cdef Group group
+        for group in book.attentive:
+            self.stir(group)
+        if book.readers and mailbox not in self._readers:
+            self._readers.append(mailbox)
+            self._wants_run()
+        return 0
+
+    def run(self, uint64_t now):
+        """Give those who wait what has come, at `now` (Unix ms)."""
+        cdef Group group
+        cdef Mailbox mailbox
+        cdef Fetch fetch
+        deferred, self._deferred = self._deferred, []
+        for group in deferred:
+            self.stir(group)
+        while self.stirred:
+            group = self.stirred.popleft()
+            group.stirred = False
+            if not group.gone and group.fetches:
+                self._dispatch(group, now)
+        if self._readers:
+            mailboxes, self._readers = self._readers, []
+            for mailbox in mailboxes:
+                if mailbox.groups is not None:
+                    for fetch in mailbox.groups.readers:
+                        if not fetch.is_open():
+                            self._close(fetch)
+                            fetch.abandoned()
+                        elif fetch.look():
+                            self._close(fetch)
+                    mailbox.groups.readers[:] = [fetch for fetch in mailbox.groups.readers if not fetch.over]
+
+    cdef int _dispatch(self, Group group, uint64_t now) except -1:
+        """Share what the group has among those who wait: an idle worker gets the next message at once, and none gets all."""
+        cdef Choice choice
+        cdef Fetch fetch
+        cdef Handout handout
+        while group.fetches and group.peek((1 << LEVELS) - 1, now, &choice):
+            fetch = group.fetches[0]
+            if fetch.over or not fetch.is_open():
+                group.fetches.popleft()
+                if not fetch.over:
+                    self._close(fetch)
+                    fetch.abandoned()
+                continue
+            if group.members and not group.receivers_first:
+                # Receivers are served after this: every other time those who FETCH wait for what they leave.
+                group.receivers_first = True
+                group.wake_members()
+                self._deferred.append(group)
+                self._wants_run()
+                return 0
+            group.receivers_first = False
+            group.fetches.popleft()
+            parties = len(group.fetches) + 1
+            handout = group.lease(
+                max(1, min(<uint64_t>fetch.limit, group.count((1 << LEVELS) - 1) // parties)), fetch.bytes_max, fetch.lease_ms, fetch.holder, now
+            )
+            self._close(fetch)
+            fetch.answer(handout)
+        return self._look_whether_fetched(group)
+
+    cdef int _look_whether_fetched(self, Group group) except -1:
+        if group.fetches is not None and not group.fetches:
+            group.fetches = None
+            del (<MailboxGroups>group.mailbox.groups).attentive[group]
+        return 0
+
+    def give_up(self, Fetch fetch not None):
+        """The FETCH waits no more, because its time is up."""
+        cdef Group group = fetch.group
+        fetch.over = True
+        if group is None:
+            (<MailboxGroups>fetch.mailbox.groups).readers.remove(fetch)
+        else:
+            group.fetches.remove(fetch)
+            self._look_whether_fetched(group)
+
+    def _close(self, Fetch fetch):
+        """The FETCH waits no more; its timer has lost its cause."""
+        fetch.over = True
+        self.timers.lose_one()
+
+    cdef int appeared(self, Mailbox mailbox, int rank, uint64_t msg_id) except -1:
+        """A delayed message has become visible."""
+        cdef Group group
+        if mailbox.groups is not None:
+            for group in (<MailboxGroups>mailbox.groups).by_name.values():
+                group.appeared(rank, msg_id)
+        return 0
+
+    # storing
+
+    def has_changes(self):
+        """Whether something is to be written with the next commit."""
+        return bool(self.dirty or self._ended)
+
+    def write(self, Batch batch not None):
+        """Put everything that has changed into a batch that is about to be sealed."""
+        cdef Group group
+        cdef Handout handout
+        until_ms = self.timers.done_until()
+        dirty, self.dirty = self.dirty, []
+        for group in dirty:
+            group.dirty = False
+            if group.gone:
+                continue
+            changed, group.changed = group.changed, set()
+            batch.groups.append((group, changed))
+            row = GroupRow(
+                group.mailbox.number, group.number, group.name, group.next_handout, until_ms,
+                tuple([group.cursors[rank] for rank in range(LEVELS)]),
+            )
+            batch.rows.append((Table.GROUPS, row.key, row.pack()))
+            for handout in changed:
+                handout.changed = False
+                key = group_key(group.mailbox.number, group.number, handout.number)
+                if handout.count:
+                    batch.rows.append((Table.GROUPS, key, self._row_of(handout).pack(key)))
+                    handout.stored = True
+                    group.stored.add(handout.number)
+                elif handout.stored:
+                    batch.rows.append((Table.GROUPS, key, None))
+        while self._ended and len(batch.ended) < DROPS_PER_COMMIT:
+            key = self._ended.popleft()
+            batch.ended.append(key)
+            batch.rows.append((Table.GROUPS, key, None))
+
+    def _row_of(self, Handout handout):
+        cdef uint32_t at
+        cdef Open* item
+        items = []
+        for at in range(handout.count):
+            item = &handout.items[at]
+            # What has not reached a receiver's socket before a crash goes to another one.
+            state = RETURNED if item.state == HANDED else item.state
+            due = 0 if item.state == HANDED else item.due
+            reason = b"" if handout.reasons is None else handout.reasons.get(item.msg_id, b"")
+            items.append((item.msg_id, due, state, item.rank, item.attempts, reason))
+        return HandoutRow(items)
+
+    def written(self, Batch batch not None):
+        """The batch is durable."""
+        cdef Group group
+        cdef Handout handout
+        for group, changed in batch.groups:
+            for handout in changed:
+                if handout.stored and handout.count == 0 and not handout.changed:
+                    handout.stored = False
+                    group.stored.discard(handout.number)
+
+    def failed(self, Batch batch not None):
+        """The batch is not: what it held of groups is to be written again."""
+        cdef Group group
+        cdef Handout handout
+        for group, changed in batch.groups:
+            if not group.gone:
+                for handout in changed:
+                    group.touch(handout)
+                self.mark(group)
+        self._ended.extend(batch.ended)
+
+    def end(self, Mailbox mailbox not None):
+        """The mailbox is gone, and its groups with it."""
+        cdef MailboxGroups book = mailbox.groups
+        cdef Group group
+        cdef Fetch fetch
+        waiting = list(book.readers)
+        for group in book.by_name.values():
+            group.gone = True
+            self.groups -= 1
+            waiting.extend(group.fetches or ())
+            self._ended.append(group_key(mailbox.number, group.number, 0))
+            self._ended.extend([group_key(mailbox.number, group.number, number) for number in group.stored])
+            group.open.clear()
+            group.changed.clear()
+            group.members.clear()
+            group.fetches = None
+        mailbox.groups = None
+        for fetch in waiting:
+            if not fetch.over:
+                self._close(fetch)
+                if fetch.is_open():
+                    fetch.mailbox_ended()
+                else:
+                    fetch.abandoned()
+
+    # starting with what is stored
+
+    def load(self, bytes key not None, bytes value not None, by_number):
+        """Take over a row of Table.GROUPS; one of a mailbox that is gone is to be removed. Raises DamagedError."""
+        cdef Group group
+        cdef Handout handout
+        cdef MailboxGroups book
+        cdef Open* item
+        cdef int rank
+        if len(key) != 20:
+            raise DamagedError("has a wrong key")
+        mailbox = by_number(int.from_bytes(key[:8], "big"))
+        if mailbox is None:
+            self._ended.append(key)
+            return
+        number = int.from_bytes(key[8:12], "big")
+        if key[12:] == bytes(8):
+            row = GroupRow.unpack(key, value)
+            book = self._book(mailbox)
+            group = Group(self, mailbox, row.name, row.number)
+            group.next_handout = row.next_handout
+            group.late_ms = row.until_ms
+            for rank in range(LEVELS):
+                group.cursors[rank] = row.cursors[rank]
+            book.by_name[row.name] = group
+            book.next_number = max(book.next_number, row.number + 1)
+            self.groups += 1
+            self._loaded.append(group)
+            return
+        group = self._loaded[len(self._loaded) - 1] if self._loaded else None
+        if group is None or group.mailbox is not mailbox or group.number != number:
+            self._ended.append(key)  # the group's own row was damaged, and the group begins anew
+            return
+        handout = Handout(group)
+        handout.number = int.from_bytes(key[12:], "big")
+        group.next_handout = max(group.next_handout - 1, handout.number)
+        handout.stored = True
+        group.stored.add(handout.number)
+        for msg_id, due, state, level, attempts, reason in HandoutRow.unpack(key, value).items:
+            item = handout.add(msg_id, level, attempts)
+            item.due = due
+            item.state = state
+            group.open[msg_id] = handout
+            group.explain(handout, msg_id, reason)
+
+    def load_delayed(self, Mailbox mailbox not None, int rank, uint64_t msg_id, uint64_t visible_ms):
+        """Note a message that was delayed and is visible, for groups that have not been told."""
+        if mailbox.groups is not None:
+            self._loaded_late.append((mailbox, rank, msg_id, visible_ms))
+
+    def finish_loading(self, uint64_t now):
+        """All messages were taken over: let what is open have its effect."""
+        cdef Group group
+        cdef Handout handout
+        cdef Open* item
+        for group in self._loaded:
+            for handout in set(group.open.values()):
+                for msg_id in [msg_id for msg_id, _ in handout.listing()]:
+                    item = handout.find(msg_id)
+                    if item.state == DEAD or item.state == LEASED or item.due > now:
+                        continue
+                    item.due = 0
+                    group._offer(item.rank, msg_id)
+                handout.due(0, now)
+                for msg_id, _ in handout.listing():
+                    if group.open.get(msg_id) is handout and not group.is_there(msg_id, now):
+                        group.finish(handout, handout.find(msg_id))
+            group.overlaps = bool(group.open)
+        for mailbox, rank, msg_id, visible_ms in self._loaded_late:
+            for group in (<MailboxGroups>(<Mailbox>mailbox).groups).by_name.values():
+                if visible_ms > group.late_ms and msg_id not in group.open:
+                    group.appeared(rank, msg_id)
+        self._loaded = []
+        self._loaded_late = []

@@ -1,0 +1,413 @@
+"""Leased work: what a FETCH leases and how it is answered, and what an ACK settles (docs/protocol.md §4).
+
+The groups decide who gets what; here that becomes replies, once the leases are durable and the bytes of the messages
+are at hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from mq9.mailboxes.group import Group, Handout
+from mq9.mailboxes.groups import Fetch
+from mq9.mailboxes.mailbox import Mailbox
+from mq9.mailboxes.office import PostOffice
+from mq9.mailboxes.operations import NO_GROUP, NO_MAILBOX
+from mq9.mailboxes.reading import leased_item, read_message
+from mq9.mailboxes.settling import settle
+from mq9.protocol import AckRequest, LeaseRequest, ProtocolError, dump
+from mq9.store.contract import StoreError
+
+if TYPE_CHECKING:
+    from mq9.server.blockreader import BlockReader
+    from mq9.server.mail import MailSession
+
+log = logging.getLogger("mq9")
+
+# FETCHes of one client that may wait or be under way at a time.
+LEASES_MAX = 64
+_ALL = 31
+_REPLY_OVERHEAD = 64
+
+
+class Leasing:
+    """Carries out FETCH and ACK.
+
+    Arguments:
+        office: the post office.
+        blocks: reads blocks.
+        payload_max: bytes that a reply may have.
+        groups_max: how many groups a mailbox may have.
+        now: gives Unix ms.
+    """
+
+    def __init__(
+        self, office: PostOffice, blocks: BlockReader, payload_max: int, groups_max: int, now: Callable[[], int]
+    ) -> None:
+        self.office = office
+        self.blocks = blocks
+        self.payload_max = payload_max
+        self.groups_max = groups_max
+        self.now = now
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._under_way: dict[int, int] = {}
+
+    def fetch(self, session: MailSession, mailbox: Mailbox, request: LeaseRequest, reply: bytes | None) -> None:
+        """Begin a FETCH; its answer goes to `reply`.
+
+        Raises ProtocolError: 429 when the client has too many under way or the mailbox too many groups, 503 or 507 when
+        a group is to be created and nothing can be stored.
+        """
+        if reply is None:
+            return
+        if self._under_way.get(session.client_id, 0) >= LEASES_MAX:
+            raise ProtocolError(429, f"at most {LEASES_MAX} FETCHes of one client may be under way")
+        group = None
+        if request.group is not None:
+            group = self.office.groups.find(mailbox, request.group.encode())
+            if group is not None and not request.force_deliver:
+                self._lease(session, mailbox, group, request, reply)
+                return
+        if request.deliver == "from_time":
+            self.spawn(self._begin_at_time(session, mailbox, request, reply))
+        else:
+            self._begin(session, mailbox, request, reply, self._first_id(mailbox, request))
+
+    def join(self, mailbox: Mailbox, name: bytes) -> Group:
+        """The group that a queue-group receiver joins; a new one starts with the oldest message.
+
+        Raises ProtocolError as `fetch`.
+        """
+        group = self.office.groups.find(mailbox, name)
+        return self._create(mailbox, name, 0) if group is None else group
+
+    def acknowledge(
+        self, session: MailSession, mailbox: Mailbox, request: AckRequest, subject: bytes, reply: bytes | None
+    ) -> None:
+        """Carry out an ACK that came on `subject`; it is answered when it is durable.
+
+        Raises ProtocolError: 404 when there is no such group or message, 409 when a message is not this client's to settle.
+        """
+        group = self.office.groups.find(mailbox, request.group.encode())
+        if group is None:
+            raise ProtocolError(404, NO_GROUP)
+        refused = settle(group, request, session.client_id, self.now())
+        if refused and len(refused) == max(1, len(request.msg_ids)):
+            raise refused[0][1]
+        self.office.then(_Settled(session, subject, reply, refused))
+
+    async def stop(self) -> None:
+        """End everything that is under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something that has to wait for the store."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # beginning
+
+    async def _begin_at_time(self, session: MailSession, mailbox: Mailbox, request: LeaseRequest, reply: bytes) -> None:
+        try:
+            first = await self._first_since(mailbox, int((request.from_time or 0) * 1_000))
+            if mailbox.is_expired(self.now()):
+                raise ProtocolError(404, NO_MAILBOX)
+            self._begin(session, mailbox, request, reply, first)
+        except ProtocolError as error:
+            session.respond_error(reply, error)
+        except StoreError as error:
+            log.error("cannot read for a FETCH: %s", error)  # noqa: TRY400 - the sentence says it all
+            session.respond_error(reply, ProtocolError(503, "the storage is unavailable"))
+
+    def _begin(
+        self, session: MailSession, mailbox: Mailbox, request: LeaseRequest, reply: bytes, first_id: int
+    ) -> None:
+        """A FETCH that begins at a message: without a group, of a new group, or with force_deliver."""
+        if request.group is None:
+            self._under_way[session.client_id] = self._under_way.get(session.client_id, 0) + 1
+            reading = _Reading(self, session, mailbox, request, reply, first_id)
+            if not reading.look():
+                self._wait(reading, request)
+            return
+        name = request.group.encode()
+        group = self.office.groups.find(mailbox, name)
+        if group is None:
+            group = self._create(mailbox, name, first_id)
+        elif request.force_deliver:
+            group.start(first_id)
+        self._lease(session, mailbox, group, request, reply)
+
+    def _create(self, mailbox: Mailbox, name: bytes, first_id: int) -> Group:
+        if self.office.refusal is not None:
+            raise self.office.refusal
+        if mailbox.groups is not None and len(mailbox.groups.by_name) >= self.groups_max:
+            raise ProtocolError(429, f"a mailbox has at most {self.groups_max} groups")
+        return self.office.groups.create(mailbox, name, max(first_id, 1))
+
+    def _lease(self, session: MailSession, mailbox: Mailbox, group: Group, request: LeaseRequest, reply: bytes) -> None:
+        self._under_way[session.client_id] = self._under_way.get(session.client_id, 0) + 1
+        fetch = _Lease(self, session, mailbox, group, request, reply)
+        handout = None
+        if not group.fetches:  # else those that wait already come first
+            handout = group.lease(request.limit, self.payload_max, request.lease_ms, session.client_id, self.now())
+        if handout is not None:
+            fetch.answer(handout)
+        else:
+            self._wait(fetch, request)
+
+    def _wait(self, fetch: Fetch, request: LeaseRequest) -> None:
+        if request.wait_ms:
+            self.office.groups.wait(fetch)
+        else:
+            fetch.answer(None)
+
+    def _first_id(self, mailbox: Mailbox, request: LeaseRequest) -> int:
+        """Where a FETCH begins that does not begin at a time."""
+        if request.deliver == "from_id":
+            return request.from_id or 0
+        return mailbox.last_id(self.now()) if request.deliver == "latest" else 0
+
+    async def _first_since(self, mailbox: Mailbox, since_ms: int) -> int:
+        """The msg_id of the first message sent at `since_ms` (Unix ms) or later: msg_ids rise with the time of the send."""
+        low, high = 0, mailbox.last_id(self.now()) + 1
+        while low < high:
+            middle = (low + high) // 2
+            page = mailbox.page(middle, _ALL, 1, self.now())
+            if not page or page[0][0] >= high:
+                high = middle
+                continue
+            msg_id, block, offset, *_ = page[0]
+            data = await self.blocks.read(block)
+            if data is not None and read_message(data, offset).time_ms < since_ms:
+                low = msg_id
+            else:
+                high = middle
+        return low + 1
+
+    # answering
+
+    def done(self, session: MailSession) -> None:
+        """A FETCH of the client is answered, or will never be."""
+        self._under_way[session.client_id] -= 1
+        if not self._under_way[session.client_id]:
+            del self._under_way[session.client_id]
+
+    def respond(self, session: MailSession, reply: bytes, items: list[bytes]) -> None:
+        """Answer a FETCH."""
+        session.respond(reply, b'{"error": "", "messages": [%b]}' % b", ".join(items))
+
+
+class _Lease(Fetch):
+    """A FETCH of a group."""
+
+    def __init__(
+        self,
+        leasing: Leasing,
+        session: MailSession,
+        mailbox: Mailbox,
+        group: Group,
+        request: LeaseRequest,
+        reply: bytes,
+    ) -> None:
+        super().__init__(
+            leasing.office.groups,
+            mailbox,
+            group,
+            request.limit,
+            leasing.payload_max,
+            request.lease_ms,
+            session.client_id,
+            leasing.now() + request.wait_ms,
+        )
+        self._leasing = leasing
+        self._session = session
+        self._group = group
+        self._reply = reply
+
+    def is_open(self) -> bool:
+        """Whether its client still waits for the answer: to take a FETCH back, it ends the subscription for it."""
+        return self._session.listens(self._reply)
+
+    def abandoned(self) -> None:
+        """Its client waits no more."""
+        self._leasing.done(self._session)
+
+    def answer(self, handout: Handout | None) -> None:
+        """It is answered when its leases, and the group itself, are durable."""
+        self._handout = handout
+        self._leasing.office.then(self)
+
+    def mailbox_ended(self) -> None:
+        """There is nothing to wait for any more."""
+        self._refuse(ProtocolError(404, NO_MAILBOX))
+
+    def apply(self, now: int) -> None:
+        """The leases are durable."""
+        if self._handout is None:
+            self._leasing.respond(self._session, self._reply, [])
+            self._leasing.done(self._session)
+            return
+        items: list[bytes] = []
+        listing = self._handout.listing() if self.is_open() else []
+        for at, (msg_id, attempt) in enumerate(listing):
+            place = self.mailbox.where(msg_id, now)
+            if place is None:
+                continue
+            block = self._leasing.office.delivery.cache.find(place[0])
+            if block is None:
+                self._leasing.spawn(self._read_rest(items, listing[at:]))
+                return
+            items.append(leased_item(block, place[1], attempt))
+        self._respond(items)
+
+    def fail(self, error: ProtocolError) -> None:
+        """The leases are not: whatever comes next may be leased anew."""
+        if self._handout is not None:
+            self._group.give_back(self._handout, 0, self._leasing.now())
+        self._refuse(error)
+
+    async def _read_rest(self, items: list[bytes], listing: list[tuple[int, int]]) -> None:
+        try:
+            for msg_id, attempt in listing:
+                place = self.mailbox.where(msg_id, self._leasing.now())
+                data = None if place is None else await self._leasing.blocks.read(place[0])
+                if place is not None and data is None:
+                    self._group.discard(msg_id)
+                elif place is not None and data is not None:
+                    items.append(leased_item(data, place[1], attempt))
+        except StoreError as error:
+            log.error("cannot read for a FETCH: %s", error)  # noqa: TRY400 - the sentence says it all
+            self.fail(ProtocolError(503, "the storage is unavailable"))
+        else:
+            self._respond(items)
+
+    def _respond(self, items: list[bytes]) -> None:
+        """Answer with as many items as fit into a reply; the others go to somebody else."""
+        self._leasing.done(self._session)
+        if self._handout is None:
+            return
+        if not self.is_open():
+            self._group.give_back(self._handout, 0, self._leasing.now())
+            return
+        size, fitting = _REPLY_OVERHEAD, 0
+        for item in items:
+            size += len(item) + 2
+            if fitting and size > self._leasing.payload_max:
+                self._group.give_back(self._handout, fitting, self._leasing.now())
+                break
+            fitting += 1
+        self._leasing.respond(self._session, self._reply, items[:fitting])
+
+    def _refuse(self, error: ProtocolError) -> None:
+        self._leasing.done(self._session)
+        self._session.respond_error(self._reply, error)
+
+
+class _Reading(Fetch):
+    """A FETCH without a group: it reads and remembers nothing."""
+
+    def __init__(
+        self,
+        leasing: Leasing,
+        session: MailSession,
+        mailbox: Mailbox,
+        request: LeaseRequest,
+        reply: bytes,
+        first_id: int,
+    ) -> None:
+        super().__init__(
+            leasing.office.groups,
+            mailbox,
+            None,
+            request.limit,
+            leasing.payload_max,
+            0,
+            session.client_id,
+            leasing.now() + request.wait_ms,
+        )
+        self._leasing = leasing
+        self._session = session
+        self._reply = reply
+        self._after = max(first_id - 1, 0)
+
+    def is_open(self) -> bool:
+        """Whether its client still waits for the answer: to take a FETCH back, it ends the subscription for it."""
+        return self._session.listens(self._reply)
+
+    def abandoned(self) -> None:
+        """Its client waits no more."""
+        self._leasing.done(self._session)
+
+    def look(self) -> bool:
+        """Whether there is something to answer; then it is answered."""
+        found: list[tuple[int, int, int, int, int]] = []
+        for rank in range(5):
+            found += self.mailbox.page(self._after, 1 << rank, self.limit - len(found), self._leasing.now())
+            if len(found) == self.limit:
+                break
+        if found:
+            self._leasing.spawn(self._read([msg_id for msg_id, *_ in found]))
+        return bool(found)
+
+    def answer(self, handout: Handout | None) -> None:
+        """Nothing has come in time."""
+        self._leasing.respond(self._session, self._reply, [])
+        self._leasing.done(self._session)
+
+    def mailbox_ended(self) -> None:
+        """There is nothing to wait for any more."""
+        self._leasing.done(self._session)
+        self._session.respond_error(self._reply, ProtocolError(404, NO_MAILBOX))
+
+    async def _read(self, msg_ids: list[int]) -> None:
+        items: list[bytes] = []
+        size = _REPLY_OVERHEAD
+        try:
+            for msg_id in msg_ids:
+                place = self.mailbox.where(msg_id, self._leasing.now())
+                data = None if place is None else await self._leasing.blocks.read(place[0])
+                if place is None or data is None:
+                    continue
+                item = leased_item(data, place[1], 0)
+                size += len(item) + 2
+                if items and size > self._leasing.payload_max:
+                    break
+                items.append(item)
+        except StoreError as error:
+            log.error("cannot read for a FETCH: %s", error)  # noqa: TRY400 - the sentence says it all
+            self._session.respond_error(self._reply, ProtocolError(503, "the storage is unavailable"))
+        else:
+            self._leasing.respond(self._session, self._reply, items)
+        finally:
+            self._leasing.done(self._session)
+
+
+class _Settled:
+    """The answer to an ACK, when what it says is durable."""
+
+    def __init__(
+        self, session: MailSession, subject: bytes, reply: bytes | None, refused: list[tuple[int, ProtocolError]]
+    ) -> None:
+        self._session = session
+        self._subject = subject
+        self._reply = reply
+        self._refused = refused
+
+    def apply(self, now: int) -> None:
+        """It is durable."""
+        if self._refused and self._reply is not None:
+            error = self._refused[0][1]
+            body = {"error": error.sentence, "code": error.code, "msg_ids": [msg_id for msg_id, _ in self._refused]}
+            self._session.respond_error(self._reply, error, dump(body))
+        else:
+            self._session.respond(self._reply, b'{"error": ""}')
+
+    def fail(self, error: ProtocolError) -> None:
+        """It is not."""
+        self._session.refuse(self._subject, self._reply, error)
