@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +15,10 @@ START_MS = 1_800_000_000_000
 # The wheel's finest slots: the latest that a timer may fire after its time, with an unhurried clock.
 SLOT_MS = 4
 WHEELS = 5
+# As the post office has them: how large a block becomes, what one commit drops of them, and entries that go at once.
+BLOCK_BYTES = 262_144
+DROPPED_BYTES_MAX = 8_388_608 + BLOCK_BYTES
+TAKEN_AT_ONCE = 1_024
 SECOND = 1_000
 CENTURY_S = 100 * 365 * 86_400
 
@@ -26,7 +32,7 @@ class Sleeper:
         self.wakes = 0
         self.calls = 0
         self.office = PostOffice(self.now, lambda: None, lambda event, mailbox: None, lambda: None)
-        self.office.timers.on_sooner(self.sooner)
+        self.office.on_sooner(self.sooner)
         self.office.finish_loading(set(), self.now)
         self.due = self.office.next_due()
 
@@ -135,7 +141,7 @@ def test_timers_without_a_cause_are_swept_out_without_waiting_for_another_timer(
     sleeper.settle()
     assert sleeper.calls == 1
     sleeper.sleep_until(sleeper.now)
-    assert sleeper.office.timers.count < 100
+    assert sleeper.office.expiries.count < 100
 
 
 def test_what_has_been_handed_out_is_known_to_the_millisecond() -> None:
@@ -146,7 +152,7 @@ def test_what_has_been_handed_out_is_known_to_the_millisecond() -> None:
     for number in range(100):
         sleeper.office.put(mailbox, 3, b"", sleeper.now + 1_000 + number % 2 * 8, sleeper.now)
     sleeper.settle()
-    timers = sleeper.office.timers
+    timers = sleeper.office.expiries
     sleeper.now += 1_008
     seen = []
     while sleeper.office.tick(sleeper.now, 30):
@@ -154,3 +160,68 @@ def test_what_has_been_handed_out_is_known_to_the_millisecond() -> None:
     assert all(done < 1_000 for done, count in seen if count > 50)
     assert all(1_000 <= done < 1_008 for done, count in seen if 0 < count < 50)
     assert (timers.done_until() - START_MS, timers.count) == (1_008, 0)
+
+
+def test_a_hundred_thousand_messages_that_end_at_once_keep_nothing_else_waiting() -> None:
+    """What one slice of time and what one commit do is bounded by how much it is, whatever has come together."""
+    sleeper = Sleeper()
+    sleeper.create("big", 0)
+    sleeper.create("watched", 1)
+    mailbox = sleeper.office.get(b"big", sleeper.now)
+    assert mailbox is not None
+    for _ in range(100_000):
+        sleeper.office.put(mailbox, 3, bytes(200), sleeper.now + SECOND, sleeper.now)
+    sleeper.settle()
+    office = sleeper.office
+    sleeper.now += SECOND
+    gone: list[int] = []
+    left = office.messages
+    more = True
+    while more:
+        more = office.tick(sleeper.now, 1_000)
+        gone.append(left - office.messages)
+        left = office.messages
+        assert sleeper.ended == {"watched": sleeper.now}, "the end of a mailbox waited for that of messages"
+    assert max(gone) == 1_000
+    assert left == 0
+    sizes = [office.blocks.size]
+    while (batch := office.seal(sleeper.now)) is not None:
+        office.settle(batch, sleeper.now)
+        sizes.append(office.blocks.size)
+    assert sizes[-1] == 0
+    assert max(before - after for before, after in pairwise(sizes)) <= DROPPED_BYTES_MAX < sizes[0]
+
+
+def test_a_mailbox_that_ends_with_much_in_it_is_taken_apart_in_slices() -> None:
+    sleeper = Sleeper()
+    sleeper.create("big", 1)
+    mailbox = sleeper.office.get(b"big", sleeper.now)
+    assert mailbox is not None
+    for _ in range(50_000):
+        sleeper.office.put(mailbox, 3, b"", 0, sleeper.now)
+    sleeper.settle()
+    sleeper.now += SECOND
+    left = [sleeper.office.messages]
+    while sleeper.office.tick(sleeper.now, 2_000):
+        left.append(sleeper.office.messages)
+    assert sleeper.office.messages == 0
+    assert max(before - after for before, after in pairwise(left)) <= 2_000 + TAKEN_AT_ONCE
+
+
+def test_small_blocks_are_dropped_some_hundreds_at_a_time() -> None:
+    sleeper = Sleeper()
+    sleeper.create("ada", 1)
+    mailbox = sleeper.office.get(b"ada", sleeper.now)
+    assert mailbox is not None
+    for _ in range(2_000):
+        sleeper.office.put(mailbox, 3, b"", 0, sleeper.now)
+        sleeper.settle()
+    sleeper.now += SECOND
+    while sleeper.office.tick(sleeper.now, 4_096):
+        pass
+    batch = sleeper.office.seal(sleeper.now)
+    assert batch is not None
+    assert 100 < len(batch.dropped) < 1_000
+    sleeper.office.settle(batch, sleeper.now)
+    sleeper.settle()
+    assert sleeper.office.blocks.blocks == 0

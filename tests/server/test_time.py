@@ -71,7 +71,7 @@ def test_deleting_what_would_expire_leaves_no_timers_behind() -> None:
             sent = request(client, f"$mq9.AI.MAILBOX.MSG.{name}", b"x", {"mq9-ttl": "86400"})
             request(client, f"$mq9.AI.MAILBOX.DELETE.{name}.{sent['msg_id']}")
         broker.pass_time(0)
-        assert broker.server.office.timers.count < 200
+        assert broker.server.office.expiries.count < 200
 
 
 def test_a_message_ends_by_its_own_ttl_and_never_outlives_its_mailbox() -> None:

@@ -37,6 +37,7 @@ cdef class BlockTable:
     cdef BlockInfo* find(self, uint64_t number) noexcept
     cdef int add(self, uint64_t number, uint32_t records, uint32_t size) except -1
     cdef int release(self, uint64_t number, uint32_t record_size) except -1
+    cdef uint32_t size_of(self, uint64_t number) noexcept
     cdef bint is_dead(self, uint64_t number, uint32_t offset) except -1
     cdef BlockInfo* _slot(self, uint64_t number) except NULL
     cdef bint _is_empty(self, uint64_t chunk) noexcept

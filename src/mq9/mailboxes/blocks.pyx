@@ -132,6 +132,11 @@ cdef class BlockTable:
             self.emptied.append(number)
         return 0
 
+    cdef uint32_t size_of(self, uint64_t number) noexcept:
+        """How many bytes of the block are stored."""
+        cdef BlockInfo* info = self.find(number)
+        return info.size if info != NULL else 0
+
     def dropped(self, uint64_t number):
         """The block is no longer stored."""
         cdef BlockInfo* info = self.find(number)

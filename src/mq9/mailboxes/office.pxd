@@ -28,6 +28,7 @@ cdef class PostOffice:
     cdef readonly Delivery delivery
     cdef readonly Timers timers
     cdef readonly Groups groups
+    cdef readonly Timers expiries          # those of messages, which may be a million at once and nobody waits for
     cdef readonly dict unsettled           # mail_id → (row or None,): its latest change that is not durable yet
     cdef readonly object refusal           # why nothing can be stored now (ProtocolError), or None
     cdef readonly uint64_t backlog         # bytes of messages that are not durable yet
@@ -53,6 +54,7 @@ cdef class PostOffice:
     cdef int _settle_messages(self, Batch batch, size_t first, size_t last, list stirred) except -1
     cdef int _refuse_messages(self, Batch batch, object error) except -1
     cdef int _dismantle(self, uint32_t budget) except -1
+    cdef uint32_t _fire_due(self, Timers timers, uint64_t now, uint32_t budget) except? 0
     cdef int _fire(self, Mailbox mailbox, uint64_t msg_id, uint64_t now) except -1
     cdef int _take_out(self, Mailbox mailbox, int priority, uint64_t msg_id) except -1
     cdef int _load_record(self, uint64_t number, const char* block, uint32_t offset, uint64_t now) except -1

@@ -34,8 +34,11 @@ cdef enum:
     CACHE_BYTES = 33554432
     # A batch that has grown to this many bytes is committed on its own: neither its commit nor what follows takes long.
     BATCH_TARGET = 2097152
-    # Empty blocks dropped with one commit, and entries taken apart in one go: both a slice of time.
-    DROPS_PER_COMMIT = 2048
+    # Empty blocks, or rows, that one commit removes at most, and bytes of such blocks: LMDB notes every page that it frees, and what
+    # one commit freed is written anew with each of those that use some of it. 2,048 pages are a note of 16 KB.
+    DROPS_PER_COMMIT = 512
+    DROPPED_BYTES_PER_COMMIT = 8388608
+    # Entries taken apart in one go: a slice of time.
     DISMANTLE_ROOM = 1024
 
 _NO_MAILBOX = ProtocolError(404, "no such mailbox")
@@ -68,6 +71,7 @@ cdef class PostOffice:
         self.delivery = Delivery(BlockCache(CACHE_BYTES))
         self.timers = Timers(now)
         self.groups = Groups(self.timers, self._tell, wants_run, self.delivery.wake_idle)
+        self.expiries = Timers(now)
         self.unsettled = {}
         self._batch = Batch()
         self._full = deque()
@@ -221,9 +225,11 @@ cdef class PostOffice:
 
     def _drop_blocks(self, Batch batch):
         """Let the batch drop blocks of which nothing is left, and note the numbers that they would have shown."""
+        cdef uint64_t size = 0
         emptied = self.blocks.emptied
-        while emptied and len(batch.dropped) < DROPS_PER_COMMIT:
+        while emptied and len(batch.dropped) < DROPS_PER_COMMIT and size < DROPPED_BYTES_PER_COMMIT:
             number = emptied.popleft()
+            size += self.blocks.size_of(number)
             batch.dropped.append(number)
             if self.blocks.has_dead(number):
                 batch.rows.append((Table.DEAD, number.to_bytes(8, "big"), None))
@@ -281,7 +287,7 @@ cdef class PostOffice:
             self.messages += 1
             self.message_bytes += sent.size
             if sent.expires_ms:
-                self.timers.add(sent.expires_ms, mailbox, sent.msg_id)
+                self.expiries.add(sent.expires_ms, mailbox, sent.msg_id)
             if sent.sender != NULL:
                 (<Sender>sent.sender).sent(batch.replies.data + sent.reply_at, sent.reply_size, sent.msg_id)
             if (mailbox.receivers is not None or mailbox.groups is not None) and not mailbox.stirred:
@@ -397,7 +403,7 @@ cdef class PostOffice:
         if entry == NULL:
             return False
         if entry_expires(entry):
-            self.timers.lose_one()
+            self.expiries.lose_one()
         self._take_out(mailbox, priority, msg_id)
         return True
 
@@ -428,11 +434,32 @@ cdef class PostOffice:
 
         Returns whether there is more to do at once.
         """
+        cdef uint32_t fired
+        self._dismantle(budget)
+        fired = self._fire_due(self.timers, now, budget)
+        self._fire_due(self.expiries, now, budget - fired)
+        self.timers.sweep(_is_stale, now, budget)
+        self.expiries.sweep(_is_stale, now, budget)
+        if self.blocks.emptied or self._expired_rows or self._batch or self.groups.has_changes():
+            self._tell()
+        return bool(self._dismantling) or self.timers.is_behind(now) or self.expiries.is_behind(now)
+
+    def next_due(self):
+        """The Unix ms before which `tick` has nothing to do, or None when there will be nothing."""
+        dues = [due for due in (self.timers.next_due(), self.expiries.next_due()) if due is not None]
+        return 0 if self._dismantling else min(dues, default=None)
+
+    def on_sooner(self, sooner not None):
+        """Call `sooner()` when time has to pass before the moment that `next_due` gave last."""
+        self.timers.on_sooner(sooner)
+        self.expiries.on_sooner(sooner)
+
+    cdef uint32_t _fire_due(self, Timers timers, uint64_t now, uint32_t budget) except? 0:
+        """Let what is due at `now` happen, at most `budget` things; returns how many."""
         cdef Timer timer
         cdef object owner
         cdef uint32_t fired = 0
-        self._dismantle(budget)
-        while fired < budget and self.timers.pop(now, &timer):
+        while fired < budget and timers.pop(now, &timer):
             owner = <object>timer.owner
             Py_DECREF(owner)
             if type(owner) is Mailbox:
@@ -440,22 +467,14 @@ cdef class PostOffice:
             else:
                 (<TimerOwner>owner).due(timer.msg_id, now)
             fired += 1
-        self.timers.sweep(_is_stale, now, budget)
-        if self.blocks.emptied or self._expired_rows or self._batch or self.groups.has_changes():
-            self._tell()
-        return bool(self._dismantling) or self.timers.is_behind(now)
-
-    def next_due(self):
-        """The Unix ms before which `tick` has nothing to do, or None: as Timers.next_due, which calls when it is to be sooner."""
-        due = self.timers.next_due()
-        return 0 if self._dismantling else due
+        return fired
 
     cdef int _fire(self, Mailbox mailbox, uint64_t msg_id, uint64_t now) except -1:
         """A timer is due; it says when to look, not what to find."""
         cdef int priority
         cdef Entry* entry
         if mailbox.gone:
-            self.timers.lost_one_fired()
+            (self.expiries if msg_id else self.timers).lost_one_fired()
         elif msg_id == 0:
             if mailbox.is_over(now):
                 self._expired_rows.append(mailbox.number)
@@ -467,12 +486,12 @@ cdef class PostOffice:
         else:
             entry = mailbox.find(msg_id, &priority)
             if entry == NULL:
-                self.timers.lost_one_fired()
+                self.expiries.lost_one_fired()
             elif entry_expires(entry) <= now:
                 self._take_out(mailbox, priority, msg_id)
                 self.expired_messages += 1
             else:
-                self.timers.add(entry_expires(entry), mailbox, msg_id)
+                self.expiries.add(entry_expires(entry), mailbox, msg_id)
         return 0
 
     cdef int _dismantle(self, uint32_t budget) except -1:
@@ -491,7 +510,7 @@ cdef class PostOffice:
                     self.blocks.release(entries[at].block, entries[at].size)
                     self.message_bytes -= entries[at].size
                     if entry_expires(&entries[at]):
-                        self.timers.lose_one()
+                        self.expiries.lose_one()
                 self.messages -= taken
                 mailbox.count -= taken
                 done += taken
@@ -569,7 +588,7 @@ cdef class PostOffice:
         self.messages += 1
         self.message_bytes += entry.size
         if expires:
-            self.timers.add(expires, mailbox, entry.msg_id)
+            self.expiries.add(expires, mailbox, entry.msg_id)
         return 0
 
     def load_dead(self, bytes key not None, bytes value not None):

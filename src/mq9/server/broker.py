@@ -93,7 +93,7 @@ class Server:
             await self.store.close()
             raise
         self._server = await self._loop.create_server(lambda: Protocol(self.hub), sock=listener, backlog=1024)
-        self.office.timers.on_sooner(self._plan_tick_soon)
+        self.office.on_sooner(self._plan_tick_soon)
         self._check_alive()
 
     async def stop(self) -> None:
@@ -101,7 +101,7 @@ class Server:
         if self._server is None:
             return
         self._server.close()
-        self.office.timers.on_sooner(lambda: None)
+        self.office.on_sooner(lambda: None)
         for timer in self._timers.values():
             timer.cancel()
         for session in list(self.hub.sessions.values()):
