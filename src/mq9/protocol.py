@@ -6,6 +6,8 @@ in prose. Everything here is a value or a pure function.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -41,6 +43,11 @@ PUBLIC_LIST: Final = "$mq9.AI.PUBLIC.LIST"
 # Leased work (§4).
 LEASE: Final = "$mq9.AI.MSG.FETCH."
 ACK: Final = "$mq9.AI.MSG.ACK."
+# What became of a message (§5), and what published clients call send, fetch and delete (§6).
+STATUS: Final = "$mq9.AI.MSG.STATUS."
+SEND_ALIAS: Final = "$mq9.AI.MSG.SEND."
+FETCH_ALIAS: Final = "$mq9.AI.MSG.QUERY."
+DELETE_ALIAS: Final = "$mq9.AI.MSG.DELETE."
 
 # Headers of a message: set by the sender …
 HEADER_PRIORITY: Final = "mq9-priority"
@@ -83,6 +90,7 @@ REASON_BYTES_MAX: Final = 256
 
 PRIVATE_PREFIX: Final = "m-"
 DROP_PREFIX: Final = "d-"
+DROP_ID_BYTES: Final = 28
 
 # Where a new group begins, or a FETCH without a group.
 DELIVER: Final = ("earliest", "latest", "from_time", "from_id")
@@ -114,6 +122,12 @@ class ProtocolError(Exception):
     def reply(self) -> bytes:
         """The JSON body of the refusal."""
         return dump({"error": self.sentence, "code": self.code})
+
+
+def drop_id_of(mail_id: bytes) -> bytes:
+    """The address for those who may only send to a mailbox (docs/protocol.md §2); nothing leads from it to the mail_id."""
+    digest = hashlib.sha256(b"mq9 drop_id\0" + mail_id).digest()
+    return DROP_PREFIX.encode() + base64.b32encode(digest[:20])[: DROP_ID_BYTES - 2].lower()
 
 
 def bad_mail_id(mail_id: str) -> str | None:

@@ -8,7 +8,7 @@ in memory is asked for, and its receivers wait. Nothing is copied or queued for 
 from collections import deque
 
 from mq9.mailboxes.group cimport Choice, Group
-from mq9.mailboxes.index cimport level_count_after, level_peek, level_seek
+from mq9.mailboxes.index cimport ENTRY_OFFERED, level_count_after, level_peek, level_seek
 from mq9.mailboxes.mailbox cimport IDLE, PAUSED, READY, WAITING
 
 cdef enum:
@@ -139,7 +139,7 @@ cdef class Delivery:
         """Give one receiver its share; returns the bytes that went to it. Its state says why it got no more."""
         cdef View view
         cdef Block block = None
-        cdef const Entry* entry
+        cdef Entry* entry
         cdef Py_ssize_t given = 0
         cdef uint64_t remaining = 0, pending
         cdef bint counted = False
@@ -168,6 +168,7 @@ cdef class Delivery:
                 self._ready.append(receiver)
                 return given
             receiver.cursors[rank] = entry.msg_id
+            entry.end |= ENTRY_OFFERED
             given += entry.size + FRAME_OVERHEAD
             view.cursors[rank].at += 1
             view.entries[rank] = level_peek(&view.cursors[rank], now)
@@ -214,6 +215,7 @@ cdef class Delivery:
                 return given
             given += choice.entry.size + FRAME_OVERHEAD
             record = block.data + choice.entry.offset
+            choice.entry.end |= ENTRY_OFFERED
             group.hand(&choice, receiver)
             more = group.peek(receiver.mask, now, &choice)
             receiver.write(record, max(group.count(receiver.mask), <uint64_t>1) if more else 0)

@@ -14,7 +14,7 @@ from heapq import heappop, heappush
 from libc.stdlib cimport free, realloc
 from libc.string cimport memmove
 
-from mq9.mailboxes.index cimport Level, entry_expires, entry_is_gone, level_count_after, level_find, level_peek, level_seek
+from mq9.mailboxes.index cimport ENTRY_OFFERED, Level, entry_expires, entry_is_gone, level_count_after, level_find, level_peek, level_seek
 
 cdef enum:
     # Bytes of a FETCH reply for a message beyond its payload, about.
@@ -307,6 +307,7 @@ cdef class Group:
                 handout = Handout(self)
             elif size + cost > bytes_max:
                 break
+            choice.entry.end |= ENTRY_OFFERED
             item = self.give(&choice, handout)
             item.state = LEASED
             item.due = now + lease_ms
@@ -508,7 +509,7 @@ cdef class Group:
             item = handout.find(msg_id)
             state = "dead" if item.state == DEAD else "leased" if item.state in (LEASED, HANDED) else "waiting"
             return state, item.attempts
-        if rank < 0 or msg_id > self.cursors[rank]:
+        if rank >= LEVELS or msg_id > self.cursors[rank]:
             return "waiting", 0
         return "done", self._remembered(msg_id)[0]
 
@@ -533,7 +534,7 @@ cdef class Group:
 
     def is_done(self, uint64_t msg_id, int rank):
         """Whether a message of priority `rank` that is not open was given out and finished."""
-        return msg_id <= self.cursors[rank]
+        return rank < LEVELS and msg_id <= self.cursors[rank]
 
     def dead(self, uint64_t now):
         """[(msg_id, attempts, reason)] of the dead messages that are there at `now` (Unix ms), by msg_id."""

@@ -28,6 +28,7 @@ cdef class MailboxGroups:
     cdef readonly dict by_name
     cdef readonly dict attentive           # groups for which a FETCH waits, as keys
     cdef readonly list readers             # FETCHes without a group that wait
+    cdef readonly uint32_t waiting         # how many FETCHes wait
     cdef uint32_t next_number
 
 

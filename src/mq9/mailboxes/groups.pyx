@@ -134,18 +134,8 @@ cdef class Groups(Ledger):
                 fetch.group.fetches = deque()
                 book.attentive[fetch.group] = None
             fetch.group.fetches.append(fetch)
+        book.waiting += 1
         self.timers.add(fetch.deadline_ms, fetch, 0)
-
-    def waiting(self, Mailbox mailbox not None):
-        """How many FETCHes wait for something to come to the mailbox."""
-        cdef MailboxGroups book = mailbox.groups
-        cdef Fetch fetch
-        count = 0
-        if book is not None:
-            for group in book.attentive:
-                count += sum(1 for fetch in group.fetches if not fetch.over)
-            count += sum(1 for fetch in book.readers if not fetch.over)
-        return count
 
     cdef int stir_mailbox(self, Mailbox mailbox) except -1:
         """Something has come to the mailbox."""
@@ -223,6 +213,7 @@ cdef class Groups(Ledger):
         """The FETCH waits no more, because its time is up."""
         cdef Group group = fetch.group
         fetch.over = True
+        (<MailboxGroups>fetch.mailbox.groups).waiting -= 1
         if group is None:
             (<MailboxGroups>fetch.mailbox.groups).readers.remove(fetch)
         else:
@@ -232,6 +223,8 @@ cdef class Groups(Ledger):
     def _close(self, Fetch fetch):
         """The FETCH waits no more; its timer has lost its cause."""
         fetch.over = True
+        if fetch.mailbox.groups is not None:
+            (<MailboxGroups>fetch.mailbox.groups).waiting -= 1
         self.timers.lose_one()
 
     cdef int appeared(self, Mailbox mailbox, int rank, uint64_t msg_id) except -1:

@@ -13,6 +13,13 @@ cdef struct Entry:
 cdef enum:
     ENTRY_DEAD_SHIFT = 63
 
+cdef extern from *:
+    """
+    #define MQ9_ENTRY_OFFERED ((uint64_t)1 << 61)
+    """
+    # It was given to a receiver or a worker.
+    const uint64_t ENTRY_OFFERED "MQ9_ENTRY_OFFERED"
+
 cdef struct Chunk:
     uint32_t size              # entries in it, dead ones included
     uint32_t live

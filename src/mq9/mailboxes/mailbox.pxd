@@ -55,5 +55,5 @@ cdef class Receiver:
 
 cdef class Sender:
     # Somebody who waits to hear that a message is stored.
-    cdef int sent(self, const char* reply, Py_ssize_t reply_size, uint64_t msg_id) except -1
+    cdef int sent(self, const char* reply, Py_ssize_t reply_size, uint64_t msg_id, Mailbox mailbox, bint duplicate) except -1
     cdef int refused(self, const char* reply, Py_ssize_t reply_size, object error) except -1

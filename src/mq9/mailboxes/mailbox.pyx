@@ -9,7 +9,7 @@ cimport cython
 from libc.stdlib cimport calloc
 
 from mq9.mailboxes.index cimport (
-    LevelCursor, entry_expires, entry_is_gone, level_add, level_find, level_free, level_last, level_peek, level_seek,
+    ENTRY_OFFERED, LevelCursor, entry_expires, entry_is_gone, level_add, level_find, level_free, level_last, level_peek, level_seek,
 )
 
 
@@ -79,6 +79,17 @@ cdef class Mailbox(Named):
         if entry == NULL or entry_is_gone(entry, now):
             return None
         return entry.block, entry.offset
+
+    def look_up(self, uint64_t msg_id, uint64_t now):
+        """(rank of the priority, whether a receiver or worker has been given it) of a message that is there at `now`, or None.
+
+        While a message is delayed, its rank is LEVELS.
+        """
+        cdef int rank
+        cdef Entry* entry = self.find(msg_id, &rank)
+        if entry == NULL or entry_is_gone(entry, now):
+            return None
+        return rank, bool(entry.end & ENTRY_OFFERED)
 
     def page(self, uint64_t after, uint8_t mask, Py_ssize_t limit, uint64_t now):
         """The next messages in msg_id order, for reading without consuming.
@@ -161,8 +172,8 @@ cdef class Receiver:
 cdef class Sender:
     """Somebody who waits to hear that a message is stored. A subclass passes it on."""
 
-    cdef int sent(self, const char* reply, Py_ssize_t reply_size, uint64_t msg_id) except -1:
-        """The message for which `reply` was given is durable as `msg_id`."""
+    cdef int sent(self, const char* reply, Py_ssize_t reply_size, uint64_t msg_id, Mailbox mailbox, bint duplicate) except -1:
+        """The message for which `reply` was given is durable as `msg_id` of `mailbox`; `duplicate`: it was before."""
         return 0
 
     cdef int refused(self, const char* reply, Py_ssize_t reply_size, object error) except -1:

@@ -5,6 +5,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from mq9.mailboxes.batch cimport Batch
 from mq9.mailboxes.blocks cimport BlockCache, BlockTable
 from mq9.mailboxes.delivery cimport Delivery
+from mq9.mailboxes.drops cimport DropIds
 from mq9.mailboxes.groups cimport Groups
 from mq9.mailboxes.mailbox cimport Mailbox, Sender
 from mq9.mailboxes.timers cimport Timers
@@ -23,6 +24,7 @@ cdef struct Message:
 
 cdef class PostOffice:
     cdef readonly ByteMap mailboxes
+    cdef DropIds _drops
     cdef readonly object public            # mail_id → Mailbox, by name
     cdef readonly BlockTable blocks
     cdef readonly Delivery delivery
@@ -50,6 +52,7 @@ cdef class PostOffice:
 
     cdef int send(self, Mailbox mailbox, Message* message, Sender sender, const char* reply, size_t reply_size,
                   uint64_t now) except -1
+    cdef Mailbox find_destination(self, const char* address, size_t size, uint64_t now)
     cdef Mailbox find(self, const char* mail_id, size_t size, uint64_t now)
     cdef int _settle_messages(self, Batch batch, size_t first, size_t last, list stirred) except -1
     cdef int _refuse_messages(self, Batch batch, object error) except -1

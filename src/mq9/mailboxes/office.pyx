@@ -66,6 +66,7 @@ cdef class PostOffice:
 
     def __init__(self, uint64_t now, has_work, public_event, wants_run):
         self.mailboxes = ByteMap()
+        self._drops = DropIds()
         self.public = SortedDict()
         self.blocks = BlockTable()
         self.delivery = Delivery(BlockCache(CACHE_BYTES))
@@ -90,6 +91,23 @@ cdef class PostOffice:
         if found == NULL or (<Mailbox>found).is_over(now):
             return None
         return <Mailbox>found
+
+    cdef Mailbox find_destination(self, const char* address, size_t size, uint64_t now):
+        """The mailbox that a message to this mail_id or drop_id goes to, if it is there at `now` (Unix ms), or None."""
+        cdef Mailbox mailbox
+        if size < 2 or address[0] != c"d" or address[1] != c"-":
+            return self.find(address, size, now)
+        mailbox = self._drops.find(address, size)
+        return None if mailbox is None or mailbox.is_over(now) else mailbox
+
+    def destination(self, bytes address not None, uint64_t now):
+        """As `find_destination`, from Python."""
+        return self.find_destination(address, len(address), now)
+
+    @property
+    def last_msg_id(self):
+        """The highest msg_id that was given out."""
+        return self._next_msg_id - 1
 
     def get(self, bytes mail_id not None, uint64_t now):
         """The mailbox of this mail_id that is there at `now` (Unix ms), or None."""
@@ -289,7 +307,7 @@ cdef class PostOffice:
             if sent.expires_ms:
                 self.expiries.add(sent.expires_ms, mailbox, sent.msg_id)
             if sent.sender != NULL:
-                (<Sender>sent.sender).sent(batch.replies.data + sent.reply_at, sent.reply_size, sent.msg_id)
+                (<Sender>sent.sender).sent(batch.replies.data + sent.reply_at, sent.reply_size, sent.msg_id, mailbox, False)
             if (mailbox.receivers is not None or mailbox.groups is not None) and not mailbox.stirred:
                 mailbox.stirred = True
                 stirred.append(mailbox)
@@ -350,6 +368,7 @@ cdef class PostOffice:
         if former is not None:
             self.end(former, "expired")
         self.mailboxes.put(mailbox)
+        self._drops.add(mailbox)
         if mailbox.public:
             self.public[mailbox.name.decode()] = mailbox
             self._public_event("created", mailbox)
@@ -381,6 +400,7 @@ cdef class PostOffice:
             self.timers.lose_one()
         if self.mailboxes.get(mailbox.name) is mailbox:
             self.mailboxes.discard(mailbox.name)
+            self._drops.discard(mailbox)
         if mailbox.public and self.public.get(mailbox.name.decode()) is mailbox:
             del self.public[mailbox.name.decode()]
             self._public_event(event, mailbox)
@@ -545,7 +565,10 @@ cdef class PostOffice:
             self._batch.rows.append((Table.MAILBOXES, former.number.to_bytes(8, "big"), None))
             del self._by_number[former.number]
         self._by_number[row.number] = mailbox
+        if former is not None:
+            self._drops.discard(former)
         self.mailboxes.put(mailbox)
+        self._drops.add(mailbox)
         if mailbox.public:
             self.public[mailbox.name.decode()] = mailbox
         self.watch_end(mailbox)

@@ -12,7 +12,7 @@ from typing import Any
 from mq9.mailboxes.format import MailboxRow
 from mq9.mailboxes.mailbox import Mailbox
 from mq9.mailboxes.office import PostOffice
-from mq9.protocol import CreateRequest, ProtocolError
+from mq9.protocol import CreateRequest, ProtocolError, drop_id_of
 
 Reply = dict[str, Any]
 Done = Callable[[Reply | ProtocolError], None]
@@ -120,6 +120,7 @@ def _created(row: MailboxRow, *, is_new: bool) -> Reply:
     return {
         "mail_id": mail_id,
         "mail_address": mail_id,
+        "drop_id": drop_id_of(row.mail_id).decode(),
         "is_new": is_new,
         "public": row.public,
         "ttl": row.ttl_s,

@@ -17,11 +17,13 @@ from mq9.mailboxes.mailbox import Mailbox
 from mq9.mailboxes.office import PostOffice
 from mq9.protocol import CreateRequest, ListRequest, ProtocolError, bad_mail_id, dump
 from mq9.routing.subjects import valid_for_publish
+from mq9.server.aliases import QueryShape, with_empty_error
 from mq9.server.config import Config
 from mq9.server.feeds import EventFeed, PublicFeed, PublicFeeds, describe
 from mq9.server.fetching import Fetcher
 from mq9.server.leasing import Leasing
 from mq9.server.mail import MailSession
+from mq9.server.receipts import receipt
 
 _CREATE = protocol.CREATE.encode()
 _PUBLIC_LIST = protocol.PUBLIC_LIST.encode()
@@ -31,13 +33,34 @@ _REMOVE = protocol.REMOVE.encode()
 _EVENTS = protocol.EVENTS.encode()
 _LEASE = protocol.LEASE.encode()
 _ACK = protocol.ACK.encode()
-_WITH_MAIL_ID = (_FETCH, _DELETE, _REMOVE, _EVENTS, _LEASE, _ACK)
+_STATUS = protocol.STATUS.encode()
+_QUERY = protocol.FETCH_ALIAS.encode()
+_DELETE_ALIAS = protocol.DELETE_ALIAS.encode()
+_SEND_ALIAS = protocol.SEND_ALIAS.encode()
+_DROP_PREFIX = protocol.DROP_PREFIX.encode()
+_WITH_MAIL_ID = (
+    *(_FETCH, _DELETE, _REMOVE, _EVENTS),
+    *(_LEASE, _ACK, _STATUS, _QUERY, _DELETE_ALIAS, _SEND_ALIAS),
+)
 _PRIVATE_ID_BYTES = 17
 
 
 def new_private_id() -> str:
     """A mail_id that nobody can guess: 130 random bits of the operating system (docs/protocol.md §2)."""
     return "m-" + base64.b32encode(secrets.token_bytes(_PRIVATE_ID_BYTES)).decode().lower()[:26]
+
+
+def _split(rest: bytes) -> tuple[bytes, bytes]:
+    """The mail_id and the msg_id at the end of a subject."""
+    mail_id, _, number = rest.rpartition(b".")
+    return mail_id, number
+
+
+def _msg_id(number: bytes) -> int:
+    """Raises ProtocolError 400."""
+    if not number.isdigit() or len(number) > 20 or int(number) > protocol.MSG_ID_MAX:
+        raise ProtocolError(400, "the last token must be the msg_id of a message")
+    return int(number)
 
 
 class Api:
@@ -66,6 +89,9 @@ class Api:
             _REMOVE: self._remove,
             _LEASE: self._lease,
             _ACK: self._acknowledge,
+            _STATUS: self._status,
+            _QUERY: self._query,
+            _DELETE_ALIAS: self._delete_alias,
         }
 
     def request(self, session: MailSession, subject: bytes, reply: bytes | None, body: bytes) -> None:
@@ -143,18 +169,27 @@ class Api:
         mailbox = self._mailbox(rest)
         self._fetcher.fetch(session, mailbox, protocol.FetchRequest.parse(body), reply)
 
+    def _query(self, session: MailSession, rest: bytes, reply: bytes | None, body: bytes) -> None:
+        request = protocol.FetchRequest.parse(body)
+        self._fetcher.fetch(session, self._mailbox(rest), request, reply, QueryShape())
+
     def _delete(self, session: MailSession, rest: bytes, reply: bytes | None, _body: bytes) -> None:
-        mail_id, _, number = rest.rpartition(b".")
-        mailbox = self._mailbox(mail_id)
-        if not number.isdigit() or int(number) > protocol.MSG_ID_MAX:
-            raise ProtocolError(400, "the last token must be the msg_id of a message")
-        operations.delete(
-            self._office,
-            mailbox,
-            int(number),
-            self._now(),
-            self._answer(session, protocol.DELETE.encode() + rest, reply),
-        )
+        mail_id, number = _split(rest)
+        done = self._answer(session, _DELETE + rest, reply)
+        operations.delete(self._office, self._mailbox(mail_id), _msg_id(number), self._now(), done)
+
+    def _delete_alias(self, session: MailSession, rest: bytes, reply: bytes | None, _body: bytes) -> None:
+        mail_id, number = _split(rest)
+        done = with_empty_error(self._answer(session, _DELETE_ALIAS + rest, reply))
+        operations.delete(self._office, self._mailbox(mail_id), _msg_id(number), self._now(), done)
+
+    def _status(self, session: MailSession, rest: bytes, reply: bytes | None, _body: bytes) -> None:
+        address, number = _split(rest)
+        is_drop = address.startswith(_DROP_PREFIX)
+        mailbox = self._office.destination(address, self._now()) if is_drop else self._mailbox(address)
+        if mailbox is None:
+            raise ProtocolError(404, operations.NO_MAILBOX)
+        session.respond(reply, dump(receipt(self._office, mailbox, _msg_id(number), self._now())))
 
     def _remove(self, session: MailSession, rest: bytes, reply: bytes | None, _body: bytes) -> None:
         operations.remove(
@@ -180,7 +215,12 @@ class Api:
         return None
 
     def _mailbox(self, mail_id: bytes) -> Mailbox:
-        """The mailbox that a request names. Raises ProtocolError 404, or 400 when there can be none of that name."""
+        """The mailbox that a request names.
+
+        Raises ProtocolError 404, 400 when there can be none of that name, 403 for a drop_id, whether it is one or not.
+        """
+        if mail_id.startswith(_DROP_PREFIX):
+            raise ProtocolError(403, "a drop_id accepts only send and status")
         mailbox = self._office.get(mail_id, self._now())
         if mailbox is None:
             problem = bad_mail_id(mail_id.decode("utf-8", "surrogateescape"))

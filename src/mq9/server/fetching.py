@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Callable
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mq9.mailboxes.groups import Groups
 from mq9.mailboxes.mailbox import Mailbox
@@ -22,6 +22,7 @@ from mq9.protocol import HEADER_KEY, HEADER_TAGS, PRIORITIES, FetchRequest, Prot
 from mq9.store.contract import StoreError
 
 if TYPE_CHECKING:
+    from mq9.mailboxes.blocks import Block
     from mq9.server.blockreader import BlockReader
     from mq9.server.mail import MailSession
 
@@ -50,8 +51,15 @@ class Fetcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way: dict[int, int] = {}
 
-    def fetch(self, session: MailSession, mailbox: Mailbox, request: FetchRequest, reply: bytes | None) -> None:
-        """Begin a fetch; its answer goes to `reply`.
+    def fetch(
+        self,
+        session: MailSession,
+        mailbox: Mailbox,
+        request: FetchRequest,
+        reply: bytes | None,
+        shape: Shape | None = None,
+    ) -> None:
+        """Begin a fetch; its answer goes to `reply`, in the shape of docs/protocol.md §3 unless another is given.
 
         Raises ProtocolError 429 when this client has too many under way.
         """
@@ -61,7 +69,9 @@ class Fetcher:
         if self._under_way.get(client, 0) >= FETCHES_MAX:
             raise ProtocolError(429, f"at most {FETCHES_MAX} fetches of one client may be under way")
         self._under_way[client] = self._under_way.get(client, 0) + 1
-        task = asyncio.get_running_loop().create_task(self._answer(session, mailbox, request, reply))
+        task = asyncio.get_running_loop().create_task(
+            self._answer(session, mailbox, request, reply, shape or ListShape(payload=request.payload))
+        )
         self._tasks.add(task)
         task.add_done_callback(lambda task: self._done(client, task))
 
@@ -77,9 +87,11 @@ class Fetcher:
         if not self._under_way[client]:
             del self._under_way[client]
 
-    async def _answer(self, session: MailSession, mailbox: Mailbox, request: FetchRequest, reply: bytes) -> None:
+    async def _answer(
+        self, session: MailSession, mailbox: Mailbox, request: FetchRequest, reply: bytes, shape: Shape
+    ) -> None:
         try:
-            items, following = await self._collect(mailbox, request)
+            items, following = await self._collect(mailbox, request, shape)
         except ProtocolError as error:
             session.respond_error(reply, error)
             return
@@ -87,9 +99,7 @@ class Fetcher:
             log.error("cannot read for a fetch: %s", error)  # noqa: TRY400 - the sentence says it all
             session.respond_error(reply, ProtocolError(503, "the storage is unavailable"))
             return
-        head = json.dumps({"mail_id": mailbox.name.decode()})[:-1].encode()
-        body = b'%b, "messages": [%b], "next": %b}' % (head, b", ".join(items), json.dumps(following).encode())
-        session.respond(reply, body)
+        session.respond(reply, shape.reply(mailbox, items, following))
 
     def _dead(self, mailbox: Mailbox, request: FetchRequest) -> dict[int, dict[str, Any]] | None:
         """What there is to say besides of each message that is dead for a group; None when all messages are asked for."""
@@ -103,7 +113,7 @@ class Fetcher:
             for msg_id, attempts, reason in group.dead(self._now())
         }
 
-    async def _collect(self, mailbox: Mailbox, request: FetchRequest) -> tuple[list[bytes], int | None]:
+    async def _collect(self, mailbox: Mailbox, request: FetchRequest, shape: Shape) -> tuple[list[bytes], int | None]:
         """The items of the reply, and the msg_id to go on behind, or None when there is nothing more."""
         dead = self._dead(mailbox, request)
         mask = 31 if request.priority is None else 1 << PRIORITIES.index(request.priority)
@@ -118,12 +128,9 @@ class Fetcher:
                 if data is not None and mailbox.where(msg_id, self._now()) == (block, offset):
                     message = read_message(data, offset)
                     if _matches(message, request):
-                        item = _item(
-                            message,
-                            _earlier(expires_ms, mailbox.expires_ms),
-                            payload=request.payload,
-                            more={} if dead is None else dead[msg_id],
-                        )
+                        end_ms = _earlier(expires_ms, mailbox.expires_ms)
+                        details = {"expires_at": end_ms // 1_000 if end_ms else None}
+                        item = shape.item(message, data, offset, details | (dead[msg_id] if dead else {}))
                         full = len(items) == request.limit or (items and size + len(item) + 2 > self._payload_max)
                         if full:
                             return items, after
@@ -134,6 +141,50 @@ class Fetcher:
             if mailbox.is_expired(self._now()):
                 raise ProtocolError(404, NO_MAILBOX)
         return items, None
+
+
+class Shape(Protocol):
+    """How the messages that were found become an answer."""
+
+    def item(self, message: StoredMessage, data: bytes | Block, offset: int, details: dict[str, Any]) -> bytes:
+        """One message, whose record begins at `offset` of the block's `data`, with what the index knows besides."""
+
+    def reply(self, mailbox: Mailbox, items: list[bytes], following: int | None) -> bytes:
+        """The whole answer; `following` is the msg_id to go on behind, or None."""
+
+
+class ListShape:
+    """The answer of docs/protocol.md §3, with or without payloads."""
+
+    def __init__(self, *, payload: bool) -> None:
+        self._payload = payload
+
+    def item(self, message: StoredMessage, data: bytes | Block, offset: int, details: dict[str, Any]) -> bytes:
+        """One message."""
+        item: dict[str, Any] = {
+            "msg_id": message.msg_id,
+            "priority": PRIORITIES[message.rank],
+            "ts": message.time_ms // 1_000,
+            "create_time": message.time_ms // 1_000,
+            "size": len(message.payload),
+            "headers": message.headers,
+            "tags": _tags(message),
+            "key": message.header(HEADER_KEY),
+            **details,
+        }
+        if self._payload:
+            try:
+                item["payload"] = message.payload.decode()
+                item["encoding"] = "utf-8"
+            except UnicodeDecodeError:
+                item["payload"] = base64.b64encode(message.payload).decode()
+                item["encoding"] = "base64"
+        return dump(item)
+
+    def reply(self, mailbox: Mailbox, items: list[bytes], following: int | None) -> bytes:
+        """The whole answer."""
+        head = json.dumps({"mail_id": mailbox.name.decode()})[:-1].encode()
+        return b'%b, "messages": [%b], "next": %b}' % (head, b", ".join(items), json.dumps(following).encode())
 
 
 def _page(
@@ -161,26 +212,3 @@ def _matches(message: StoredMessage, request: FetchRequest) -> bool:
 
 def _tags(message: StoredMessage) -> list[str]:
     return [tag.strip() for tag in (message.header(HEADER_TAGS) or "").split(",") if tag.strip()]
-
-
-def _item(message: StoredMessage, expires_ms: int, *, payload: bool, more: dict[str, Any]) -> bytes:
-    item: dict[str, Any] = {
-        "msg_id": message.msg_id,
-        "priority": PRIORITIES[message.rank],
-        "ts": message.time_ms // 1_000,
-        "create_time": message.time_ms // 1_000,
-        "size": len(message.payload),
-        "headers": message.headers,
-        "tags": _tags(message),
-        "key": message.header(HEADER_KEY),
-        "expires_at": expires_ms // 1_000 if expires_ms else None,
-        **more,
-    }
-    if payload:
-        try:
-            item["payload"] = message.payload.decode()
-            item["encoding"] = "utf-8"
-        except UnicodeDecodeError:
-            item["payload"] = base64.b64encode(message.payload).decode()
-            item["encoding"] = "base64"
-    return dump(item)

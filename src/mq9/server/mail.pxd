@@ -27,6 +27,7 @@ cdef class MailHub(Hub):
 cdef class ReplySender(Sender):
     # Tells a session's client that its message is stored.
     cdef MailSession session
+    cdef bint alias            # in the shape of MSG.SEND
 
 
 cdef class MailReceiver(Receiver):
@@ -41,13 +42,15 @@ cdef class MailReceiver(Receiver):
 cdef class MailSession(Session):
     cdef MailHub mail
     cdef ReplySender _reply_sender
+    cdef ReplySender _alias_sender
     cdef list _receivers
     cdef list _feeds
     cdef list _handouts         # of members of groups: what has not reached the socket yet
     cdef bint _looks_later
     cdef bint _throttled
 
-    cdef int _send(self, Publish* frame) except -1
+    cdef int _send(self, Publish* frame, Py_ssize_t prefix_size) except -1
+    cdef ReplySender _sender(self, bint alias)
     cdef int _refuse_send(self, Publish* frame, object error) except -1
     cdef int _request(self, Publish* frame) except -1
     cdef int _respond(self, const char* reply, Py_ssize_t reply_size, Py_ssize_t header_size, bytes body) except -1

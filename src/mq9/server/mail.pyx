@@ -13,6 +13,7 @@ from mq9.mailboxes.format cimport (
     record_header_size, record_headers, record_msg_id, record_priority, record_size, record_time_ms,
 )
 from mq9.mailboxes.group cimport Group, Handout
+from mq9.mailboxes.groups cimport MailboxGroups
 from mq9.mailboxes.mailbox cimport Mailbox
 from mq9.mailboxes.office cimport Message
 from mq9.native.memory cimport (
@@ -23,8 +24,10 @@ from mq9.wire.encode cimport message_head, message_head_max
 from mq9.wire.headers cimport Header, first_header, next_header, same_name
 
 cdef const char* MESSAGES = b"$mq9.AI.MAILBOX.MSG."
+cdef const char* SEND_ALIAS = b"$mq9.AI.MSG.SEND."
 cdef enum:
     MESSAGES_SIZE = 20
+    SEND_ALIAS_SIZE = 17
     NORMAL = 3
     # Bytes given to receivers before the loop looks at its sockets again.
     RUN_BUDGET = 2097152
@@ -117,16 +120,25 @@ cdef class MailHub(Hub):
 cdef class ReplySender(Sender):
     """Tells a session's client that its message is stored, or why it is not."""
 
-    cdef int sent(self, const char* reply, Py_ssize_t reply_size, uint64_t msg_id) except -1:
+    cdef int sent(self, const char* reply, Py_ssize_t reply_size, uint64_t msg_id, Mailbox mailbox, bint duplicate) except -1:
         cdef Interest interest
-        cdef char body[DECIMAL_MAX + 16]
+        cdef char body[3 * DECIMAL_MAX + 96]
         cdef char* at
+        cdef uint64_t listening = 0 if mailbox.receivers is None else len(mailbox.receivers)
+        if mailbox.groups is not None:
+            listening += (<MailboxGroups>mailbox.groups).waiting
         if self.session.closed:
             return 0
         interest = self.session.own_interest(reply, reply_size)
         if interest is not None:
-            at = write_bytes(body, b'{"msg_id": ', 11)
+            at = write_bytes(body, b'{"error": "", "msg_id": ', 24) if self.alias else write_bytes(body, b'{"msg_id": ', 11)
             at = write_decimal(at, msg_id)
+            at = write_bytes(at, b', "pending": ', 13)
+            at = write_decimal(at, mailbox.count)
+            at = write_bytes(at, b', "receivers": ', 15)
+            at = write_decimal(at, listening)
+            if duplicate:
+                at = write_bytes(at, b', "duplicate": true', 19)
             at[0] = c"}"
             interest.write(reply, reply_size, NULL, 0, -1, body, at + 1 - body)
         return 0
@@ -212,7 +224,7 @@ cdef class MailSession(Session):
             self._throttled = False
             self.mail.throttled.remove(self)
         Session.connection_lost(self, exception)
-        self._reply_sender = None
+        self._reply_sender = self._alias_sender = None
         self._give_back()
 
     def resume_writing(self):
@@ -228,15 +240,30 @@ cdef class MailSession(Session):
 
     cdef int publish_to_broker(self, Publish* frame) except -1:
         if frame.subject_size > MESSAGES_SIZE and memcmp(frame.subject, MESSAGES, MESSAGES_SIZE) == 0:
-            return self._send(frame)
+            return self._send(frame, MESSAGES_SIZE)
+        if frame.subject_size > SEND_ALIAS_SIZE and memcmp(frame.subject, SEND_ALIAS, SEND_ALIAS_SIZE) == 0:
+            return self._send(frame, SEND_ALIAS_SIZE)
         return self._request(frame)
 
     # send
 
-    cdef int _send(self, Publish* frame) except -1:
+    cdef ReplySender _sender(self, bint alias):
+        """Who tells this client that a message is stored, in one shape or the other."""
+        cdef ReplySender sender = self._alias_sender if alias else self._reply_sender
+        if sender is None:
+            sender = ReplySender()
+            sender.session = self
+            sender.alias = alias
+            if alias:
+                self._alias_sender = sender
+            else:
+                self._reply_sender = sender
+        return sender
+
+    cdef int _send(self, Publish* frame, Py_ssize_t prefix_size) except -1:
         cdef PostOffice office = self.mail.office
-        cdef const char* mail_id = frame.subject + MESSAGES_SIZE
-        cdef Py_ssize_t mail_id_size = frame.subject_size - MESSAGES_SIZE
+        cdef const char* mail_id = frame.subject + prefix_size
+        cdef Py_ssize_t mail_id_size = frame.subject_size - prefix_size
         cdef Py_ssize_t dot = _last_dot(mail_id, mail_id_size)
         cdef uint64_t now = self.mail.time_ms()
         cdef Sender sender = None
@@ -246,16 +273,13 @@ cdef class MailSession(Session):
         message.priority = priority_rank(mail_id + dot + 1, mail_id_size - dot - 1) if dot > 0 else -1
         if message.priority >= 0:
             mail_id_size = dot
-        mailbox = office.find(mail_id, mail_id_size, now)
+        mailbox = office.find_destination(mail_id, mail_id_size, now)
         if mailbox is None:
             return self._refuse_send(frame, _no_mailbox(mail_id[:mail_id_size]))
         if office.refusal is not None:
             return self._refuse_send(frame, office.refusal)
         if frame.reply != NULL:
-            if self._reply_sender is None:
-                self._reply_sender = ReplySender()
-                self._reply_sender.session = self
-            sender = self._reply_sender
+            sender = self._sender(prefix_size == SEND_ALIAS_SIZE)
         self.mail.mail_in += 1
         if frame.header_size <= 0:
             message.headers = NULL
