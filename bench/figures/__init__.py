@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.figures import p1, p3
+from bench.figures import expiry, p1, p3
 
 if TYPE_CHECKING:
     from bench.figures.base import Figure
 
-ALL: tuple[Figure, ...] = (*p1.FIGURES, *p3.FIGURES)
+ALL: tuple[Figure, ...] = (*p1.FIGURES, *p3.FIGURES, *expiry.FIGURES)
 
 
 def chosen(words: list[str]) -> list[Figure]:

@@ -13,6 +13,7 @@ import pytest
 
 import bench.__main__ as command_line
 from bench import figures, generator, machine, report, rounds
+from bench.figures.expiry import Expiry
 from bench.figures.p1 import DurableSend
 from bench.figures.p3 import Core
 from bench.generator import Load, RunFailedError
@@ -212,6 +213,13 @@ def test_the_command_measures_mq9_and_writes_both_reports(tmp_path: Path, capsys
     assert all(f"\n{key}  " in table for key in ("P1a", "P1b", "P3b"))
     assert document["machine"]["fdatasync_small_us"] > 0
     assert status == 0
+
+
+def test_what_ends_beside_a_mailbox_is_gone_when_the_figure_says_so(tmp_path: Path) -> None:
+    _, entries = told(Expiry("E1x", count=20_000, life_s=3), tmp_path, times=1)
+    failure = entries["mq9"]["failure"]
+    # How late a machine that does something else makes a message is not for a test to say.
+    assert failure is None or "a message beside those that ended took" in failure
 
 
 def test_a_figure_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from mq9.mailboxes.blocks cimport Block
 from mq9.mailboxes.mailbox cimport Mailbox, Sender
+from mq9.mailboxes.rewriting cimport Rewriting
 from mq9.native.memory cimport buffer_t
 
 cdef struct Sent:
@@ -35,6 +36,7 @@ cdef class Batch:
     cdef readonly list changes             # (mail_id, change) as the post office noted them
     cdef readonly list groups              # (Group, its handouts whose rows it writes)
     cdef readonly list ended               # keys of rows of ended groups that it removes
+    cdef Rewriting rewriting   # what it copies of blocks that are mostly dead, or None
     cdef size_t size           # bytes of the records of its messages
 
     cdef void _release(self) noexcept

@@ -30,7 +30,7 @@ cdef class Batch:
         buffer_free(&self.replies)
 
     def __bool__(self):
-        return bool(self.count or self.effects or self.rows or self.dropped)
+        return bool(self.count or self.effects or self.rows or self.dropped or self.blocks)
 
     cdef void _release(self) noexcept:
         cdef size_t at
@@ -72,6 +72,16 @@ cdef class Batch:
         self.blocks = []
         self.open_block = None
         self.effects = [(0, effect) for _, effect in self.effects]
+
+    def take_rewriting(self, Rewriting rewriting not None):
+        """Store the copies that were made of blocks; at most one such lot for each batch."""
+        self.rewriting = rewriting
+        self.blocks.extend(rewriting.blocks)
+
+    def drop_rewriting(self):
+        """Do not store them after all."""
+        self.blocks = [block for block in self.blocks if block not in self.rewriting.blocks]
+        self.rewriting = None
 
     def then(self, effect):
         """Let `effect` happen after everything that the batch has up to now."""

@@ -1,6 +1,6 @@
 # Blocks: their bytes while they are in memory, and how much of each is still alive. See blocks.pyx.
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from mq9.native.memory cimport buffer_t
 
@@ -21,7 +21,8 @@ cdef struct BlockInfo:
     uint32_t live              # records that are still there; 0: the block is gone or going
     uint32_t size
     uint32_t live_bytes
-    uint32_t kept              # 1 while the store has it
+    uint8_t kept               # 1 while the store has it
+    uint8_t noted              # 1 when it is known to be mostly dead
 
 
 cdef class BlockTable:
@@ -33,11 +34,14 @@ cdef class BlockTable:
     cdef readonly uint64_t live_bytes
     cdef dict _dead            # number → bytearray, a bitmap over RECORD_MIN steps
     cdef readonly object emptied
+    cdef readonly object sparse
 
     cdef BlockInfo* find(self, uint64_t number) noexcept
     cdef int add(self, uint64_t number, uint32_t records, uint32_t size) except -1
     cdef int release(self, uint64_t number, uint32_t record_size) except -1
+    cdef bint is_sparse(self, const BlockInfo* info) noexcept
     cdef uint32_t size_of(self, uint64_t number) noexcept
+    cdef int forget_dead(self, uint64_t number) except -1
     cdef bint is_dead(self, uint64_t number, uint32_t offset) except -1
     cdef BlockInfo* _slot(self, uint64_t number) except NULL
     cdef bint _is_empty(self, uint64_t chunk) noexcept

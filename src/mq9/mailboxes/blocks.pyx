@@ -61,12 +61,14 @@ cdef class BlockTable:
     """How much of each stored block is alive.
 
     Numbers are given out one after the other, so a block is found by its place: chunks of slots from the oldest number that is
-    still of interest. `emptied` collects the numbers of blocks of which nothing is left, for the next commit to drop.
+    still of interest. `emptied` collects the numbers of blocks of which nothing is left, for the next commit to drop, in the order in
+    which that came about; `sparse` those of blocks of which less than half is, to be rewritten.
     """
 
     def __cinit__(self):
         self._dead = {}
         self.emptied = deque()
+        self.sparse = deque()
 
     def __dealloc__(self):
         cdef uint64_t at
@@ -130,7 +132,27 @@ cdef class BlockTable:
         self.live_bytes -= min(<uint64_t>record_size, self.live_bytes)
         if info.live == 0:
             self.emptied.append(number)
+        elif not info.noted and self.is_sparse(info):
+            info.noted = 1
+            self.sparse.append(number)
         return 0
+
+    cdef bint is_sparse(self, const BlockInfo* info) noexcept:
+        """Whether it is worth copying what is left of a block."""
+        return info.kept and info.live != 0 and info.live_bytes * <uint64_t>2 < info.size
+
+    def take_sparse(self, uint64_t bytes_max, Py_ssize_t count_max):
+        """The numbers of some blocks that are mostly dead, of about `bytes_max` bytes in all; whoever takes them sees to them."""
+        cdef uint64_t number, size = 0
+        cdef BlockInfo* info
+        taken = []
+        while self.sparse and size < bytes_max and len(taken) < count_max:
+            number = self.sparse.popleft()
+            info = self.find(number)
+            if info != NULL and self.is_sparse(info):
+                size += info.size
+                taken.append(number)
+        return taken
 
     cdef uint32_t size_of(self, uint64_t number) noexcept:
         """How many bytes of the block are stored."""
@@ -193,7 +215,14 @@ cdef class BlockTable:
     def unmark_dead(self, uint64_t number, uint32_t offset):
         """The removal was not committed after all."""
         cdef uint32_t place = offset // RECORD_MIN
-        self._dead[number][place // 8] &= 255 ^ (1 << (place % 8))
+        cdef bytearray bits = self._dead.get(number)
+        if bits is not None and place // 8 < len(bits):
+            bits[place // 8] &= 255 ^ (1 << (place % 8))
+
+    cdef int forget_dead(self, uint64_t number) except -1:
+        """The block was not stored after all."""
+        self._dead.pop(number, None)
+        return 0
 
     def load_dead(self, uint64_t number, bytes row not None):
         """Take over the row of a block from the table of the dead."""

@@ -9,7 +9,7 @@
 #   12  u32  how many records follow
 #   16  u64  the block's number
 #   24  u64  when it was begun, Unix ms
-#   32       the records, in the order of their msg_ids
+#   32       the records: those of new messages in the order of their msg_ids, copies from older blocks as they come
 #
 # A record is one message, with everything that its index entry is rebuilt from:
 #

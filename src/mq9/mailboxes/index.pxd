@@ -55,6 +55,7 @@ cdef inline bint entry_is_gone(const Entry* entry, uint64_t now) noexcept nogil:
 
 
 cdef int level_add(Level* level, const Entry* entry) except -1
+cdef int level_insert(Level* level, const Entry* entry) except -1
 cdef Entry* level_find(Level* level, uint64_t msg_id) noexcept nogil
 cdef bint level_remove(Level* level, uint64_t msg_id) noexcept
 cdef void level_seek(Level* level, uint64_t after, LevelCursor* cursor) noexcept nogil

@@ -6,7 +6,7 @@ pays for one entry.
 """
 
 from libc.stdlib cimport free, realloc
-from libc.string cimport memmove
+from libc.string cimport memcpy, memmove
 
 cdef enum:
     CHUNK_MAX = 512
@@ -18,21 +18,10 @@ cdef inline size_t _chunk_bytes(uint32_t capacity) noexcept nogil:
     return sizeof(Chunk) + (capacity - 1) * sizeof(Entry)
 
 
-cdef Chunk* _room_at_end(Level* level) except NULL:
-    """The last chunk, with room for one more entry."""
-    cdef Chunk* chunk = level.chunks[level.count - 1] if level.count else NULL
+cdef int _room_for_chunk(Level* level) except -1:
+    """Have room for one more chunk in the list of them."""
     cdef uint32_t capacity
     cdef Chunk** chunks
-    if chunk != NULL and chunk.size < chunk.capacity:
-        return chunk
-    if chunk != NULL and chunk.capacity < CHUNK_MAX:
-        capacity = min(chunk.capacity + chunk.capacity // 4 + 1, CHUNK_MAX)
-        chunk = <Chunk*>realloc(chunk, _chunk_bytes(capacity))
-        if chunk == NULL:
-            raise MemoryError()
-        chunk.capacity = capacity
-        level.chunks[level.count - 1] = chunk
-        return chunk
     if level.count == level.capacity:
         capacity = level.capacity + level.capacity // 2 + 1
         chunks = <Chunk**>realloc(level.chunks, capacity * sizeof(Chunk*))
@@ -40,6 +29,18 @@ cdef Chunk* _room_at_end(Level* level) except NULL:
             raise MemoryError()
         level.chunks = chunks
         level.capacity = capacity
+    return 0
+
+
+cdef Chunk* _room_at_end(Level* level) except NULL:
+    """The last chunk, with room for one more entry."""
+    cdef Chunk* chunk = level.chunks[level.count - 1] if level.count else NULL
+    cdef uint32_t capacity
+    if chunk != NULL and chunk.size < chunk.capacity:
+        return chunk
+    if chunk != NULL and chunk.capacity < CHUNK_MAX:
+        return _grow(level, level.count - 1)
+    _room_for_chunk(level)
     capacity = 1 if level.count == 0 else CHUNK_MAX // 4
     chunk = <Chunk*>realloc(NULL, _chunk_bytes(capacity))
     if chunk == NULL:
@@ -86,6 +87,72 @@ cdef uint32_t _chunk_of(Level* level, uint64_t after) noexcept nogil:
         else:
             high = middle
     return low
+
+
+cdef int level_insert(Level* level, const Entry* entry) except -1:
+    """Add an entry at its place; no live one has its msg_id."""
+    cdef uint32_t index, at
+    cdef uint64_t last_id = level.last_id
+    cdef Chunk* chunk
+    index = _chunk_of(level, entry.msg_id)
+    if index == level.count:
+        level_add(level, entry)
+        level.last_id = max(last_id, entry.msg_id)
+        return 0
+    chunk = level.chunks[index]
+    if chunk.size == chunk.capacity:
+        if chunk.size == CHUNK_MAX:
+            _split(level, index)
+            index = _chunk_of(level, entry.msg_id)
+            chunk = level.chunks[index]
+        else:
+            chunk = _grow(level, index)
+    at = _first_above(chunk, entry.msg_id)
+    memmove(&chunk.entries[at + 1], &chunk.entries[at], (chunk.size - at) * sizeof(Entry))
+    chunk.entries[at] = entry[0]
+    chunk.size += 1
+    chunk.live += 1
+    level.live += 1
+    return 0
+
+
+cdef Chunk* _grow(Level* level, uint32_t index) except NULL:
+    """Give a full chunk more room."""
+    cdef uint32_t capacity = level.chunks[index].capacity
+    cdef Chunk* chunk
+    capacity = min(capacity + capacity // 4 + 1, CHUNK_MAX)
+    chunk = <Chunk*>realloc(level.chunks[index], _chunk_bytes(capacity))
+    if chunk == NULL:
+        raise MemoryError()
+    chunk.capacity = capacity
+    level.chunks[index] = chunk
+    return chunk
+
+
+cdef int _split(Level* level, uint32_t index) except -1:
+    """Make two chunks of one, each with at least one live entry: an empty chunk would be gone."""
+    cdef Chunk* chunk = level.chunks[index]
+    cdef Chunk* other
+    cdef uint32_t at, kept = 0
+    for at in range(chunk.size):  # without the dead first, so that halves are what they seem
+        if not entry_is_dead(&chunk.entries[at]):
+            chunk.entries[kept] = chunk.entries[at]
+            kept += 1
+    chunk.size = kept
+    if kept < CHUNK_MAX:
+        return 0
+    _room_for_chunk(level)
+    other = <Chunk*>realloc(NULL, _chunk_bytes(CHUNK_MAX))
+    if other == NULL:
+        raise MemoryError()
+    chunk.size = chunk.live = CHUNK_MAX // 2
+    other.size = other.live = CHUNK_MAX - CHUNK_MAX // 2
+    other.capacity = CHUNK_MAX
+    memcpy(other.entries, &chunk.entries[chunk.size], other.size * sizeof(Entry))
+    memmove(&level.chunks[index + 2], &level.chunks[index + 1], (level.count - index - 1) * sizeof(Chunk*))
+    level.chunks[index + 1] = other
+    level.count += 1
+    return 0
 
 
 cdef Entry* level_find(Level* level, uint64_t msg_id) noexcept nogil:

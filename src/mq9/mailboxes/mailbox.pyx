@@ -9,7 +9,8 @@ cimport cython
 from libc.stdlib cimport calloc
 
 from mq9.mailboxes.index cimport (
-    ENTRY_OFFERED, LevelCursor, entry_expires, entry_is_gone, level_add, level_find, level_free, level_last, level_peek, level_seek,
+    ENTRY_OFFERED, LevelCursor, entry_expires, entry_is_gone, level_add, level_find, level_free, level_insert, level_last, level_peek,
+    level_seek,
 )
 
 
@@ -55,7 +56,10 @@ cdef class Mailbox(Named):
             self.levels[priority] = <Level*>calloc(1, sizeof(Level))
             if self.levels[priority] == NULL:
                 raise MemoryError()
-        level_add(self.levels[priority], entry)
+        if entry.msg_id > self.levels[priority].last_id:
+            level_add(self.levels[priority], entry)
+        else:
+            level_insert(self.levels[priority], entry)
         self.count += 1
         self.size += entry.size
         return 0

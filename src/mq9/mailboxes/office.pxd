@@ -8,6 +8,7 @@ from mq9.mailboxes.delivery cimport Delivery
 from mq9.mailboxes.drops cimport DropIds
 from mq9.mailboxes.groups cimport Groups
 from mq9.mailboxes.mailbox cimport Mailbox, Sender
+from mq9.mailboxes.numbers cimport Numbers
 from mq9.mailboxes.timers cimport Timers
 from mq9.native.bytemap cimport ByteMap
 
@@ -28,6 +29,8 @@ cdef class PostOffice:
     cdef readonly object public            # mail_id → Mailbox, by name
     cdef readonly BlockTable blocks
     cdef readonly Delivery delivery
+    cdef readonly Numbers numbers
+    cdef readonly object rewriting         # the Rewriting that is not durable yet, or None
     cdef readonly Timers timers
     cdef readonly Groups groups
     cdef readonly Timers expiries          # those of messages, which may be a million at once and nobody waits for
@@ -48,7 +51,6 @@ cdef class PostOffice:
     cdef uint64_t _next_mailbox
     cdef object _dismantling
     cdef object _expired_rows              # numbers of expired mailboxes whose rows are still stored
-    cdef dict _by_number                   # while loading
 
     cdef int send(self, Mailbox mailbox, Message* message, Sender sender, const char* reply, size_t reply_size,
                   uint64_t now) except -1

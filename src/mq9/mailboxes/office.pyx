@@ -20,6 +20,8 @@ from mq9.mailboxes.format cimport (
 from mq9.mailboxes.format import MARKS_KEY, DamagedError, MailboxRow, Marks, check_block, open_row, seal_row
 from mq9.mailboxes.index cimport Entry, Level, entry_expires, level_free, level_remove, level_take
 from mq9.mailboxes.mailbox cimport LEVELS, Receiver
+from mq9.mailboxes.numbers cimport Numbers
+from mq9.mailboxes.rewriting cimport Rewriting
 from mq9.mailboxes.timers cimport Timer, TimerOwner
 from mq9.native.memory cimport write_bytes
 from mq9.protocol import ProtocolError
@@ -81,7 +83,8 @@ cdef class PostOffice:
         self._next_msg_id = self._next_block = self._next_mailbox = 1
         self._dismantling = deque()
         self._expired_rows = deque()
-        self._by_number = {}
+        self.numbers = Numbers()
+        self.rewriting = None
 
     # what the operations ask
 
@@ -138,9 +141,39 @@ cdef class PostOffice:
         return self.unsettled.get(mail_id)
 
     def kill(self, uint64_t block, uint32_t offset):
-        """Make the removal of one record durable with the open batch."""
-        key = block.to_bytes(8, "big")
-        self._batch.rows.append((Table.DEAD, key, seal_row(key, self.blocks.mark_dead(block, offset))))
+        """Make the removal of one record durable with the open batch; returns the places that were marked, for `spare`."""
+        places = [(block, offset)]
+        copy = None if self.rewriting is None else (<Rewriting>self.rewriting).copy_of(block, offset)
+        if copy is not None:
+            places.append(copy)
+        for number, at in places:
+            key = number.to_bytes(8, "big")
+            self._batch.rows.append((Table.DEAD, key, seal_row(key, self.blocks.mark_dead(number, at))))
+        return places
+
+    def spare(self, places):
+        """The removal of a record, for which `kill` gave these places, was not committed after all."""
+        for number, at in places:
+            self.blocks.unmark_dead(number, at)
+
+    def rewrite(self, sources, uint64_t now, ended):
+        """Copy what is alive in blocks that are mostly dead into new ones, with the open batch.
+
+        Arguments:
+            sources: [(number, bytes)], checked blocks.
+            now: Unix ms.
+            ended: called with whether the copies are durable, unless there was nothing to copy.
+
+        Returns the numbers of those that have to wait, and whether anything was copied. One call at a time, until `ended`.
+        """
+        rewriting = Rewriting(self.blocks, self.numbers, self._next_block, ended)
+        waiting = [number for number, data in sources if not rewriting.add(number, data, now)]
+        if rewriting.blocks:
+            self._next_block += len(rewriting.blocks)
+            self._batch.take_rewriting(rewriting)
+            self.rewriting = rewriting
+            self._tell()
+        return waiting, bool(rewriting.blocks)
 
     def then(self, effect not None):
         """Let `effect` happen when the open batch is durable, after everything that the batch has up to now."""
@@ -262,10 +295,14 @@ cdef class PostOffice:
         cdef Mailbox mailbox
         for block in batch.blocks:
             self.blocks.add(block.number, block.records, <uint32_t>block.size)
-            self.delivery.cache.put(block)
+            if batch.rewriting is None or block not in batch.rewriting.blocks:  # nobody has asked for those
+                self.delivery.cache.put(block)
         for number in batch.dropped:
             self.blocks.dropped(number)
             self.delivery.cache.discard(number)
+        if batch.rewriting is not None:
+            self.rewriting = None
+            batch.rewriting.apply()
         if batch.count:
             self.refusal = None
         for position, effect in batch.effects:
@@ -325,7 +362,8 @@ cdef class PostOffice:
         self._refuse_messages(batch, error)
         for _, effect in batch.effects:
             effect.fail(error)
-        self.blocks.emptied.extend(batch.dropped)
+        self.blocks.emptied.extendleft(reversed(batch.dropped))  # in their order: see rewriting.pyx
+        self.give_up_rewriting(batch)
         self._expired_rows.extend(batch.expired)
         self._forget_changes(batch)
         self.groups.failed(batch)
@@ -340,10 +378,21 @@ cdef class PostOffice:
     def give_up_messages(self, Batch batch not None, error not None):
         """There is no space for the batch's messages: refuse them, and keep what else the batch has for another commit."""
         self._refuse_messages(batch, error)
+        self.give_up_rewriting(batch)
         batch.drop_messages()
         self.backlog -= batch.size
         batch.size = 0
         self.refusal = error
+
+    def give_up_rewriting(self, Batch batch not None):
+        """Take out of the batch what it copies of blocks that are mostly dead; returns whether there was something."""
+        cdef Rewriting rewriting = batch.rewriting
+        if rewriting is None:
+            return False
+        batch.drop_rewriting()
+        self.rewriting = None
+        rewriting.give_up()
+        return True
 
     cdef int _refuse_messages(self, Batch batch, object error) except -1:
         cdef size_t at
@@ -369,6 +418,7 @@ cdef class PostOffice:
             self.end(former, "expired")
         self.mailboxes.put(mailbox)
         self._drops.add(mailbox)
+        self.numbers.put(mailbox)
         if mailbox.public:
             self.public[mailbox.name.decode()] = mailbox
             self._public_event("created", mailbox)
@@ -396,6 +446,7 @@ cdef class PostOffice:
         if mailbox.gone:
             return
         mailbox.gone = True
+        self.numbers.remove(mailbox)
         if mailbox.expires_ms:
             self.timers.lose_one()
         if self.mailboxes.get(mailbox.name) is mailbox:
@@ -563,10 +614,9 @@ cdef class PostOffice:
         mailbox = Mailbox(row)
         if former is not None:  # two creations of one name: the older one had expired and was not removed yet
             self._batch.rows.append((Table.MAILBOXES, former.number.to_bytes(8, "big"), None))
-            del self._by_number[former.number]
-        self._by_number[row.number] = mailbox
-        if former is not None:
+            self.numbers.remove(former)
             self._drops.discard(former)
+        self.numbers.put(mailbox)
         self.mailboxes.put(mailbox)
         self._drops.add(mailbox)
         if mailbox.public:
@@ -593,13 +643,23 @@ cdef class PostOffice:
     cdef int _load_record(self, uint64_t number, const char* block, uint32_t offset, uint64_t now) except -1:
         cdef const char* record = block + offset
         cdef uint64_t expires = record_expires_ms(record)
-        cdef PyObject* found
-        cdef Mailbox mailbox
+        cdef Mailbox mailbox = self.numbers.find(record_mailbox(record))
+        cdef bint dead = self.blocks.is_dead(number, offset)
+        cdef Entry* former
         cdef Entry entry
+        cdef int rank
+        if record_msg_id(record) < self._next_msg_id and mailbox is not None:
+            former = mailbox.find(record_msg_id(record), &rank)
+            if former != NULL and dead:
+                self.remove_message(mailbox, record_msg_id(record))
+            elif former != NULL:  # it was copied from a block that had not been dropped yet
+                self.blocks.release(former.block, former.size)
+                former.block = number
+                former.offset = offset
+                return 0
         self._next_msg_id = max(self._next_msg_id, record_msg_id(record) + 1)
         self._next_mailbox = max(self._next_mailbox, record_mailbox(record) + 1)
-        mailbox = <Mailbox>self._by_number.get(record_mailbox(record))
-        if mailbox is None or (expires and expires <= now) or self.blocks.is_dead(number, offset):
+        if mailbox is None or (expires and expires <= now) or dead:
             self.blocks.release(number, record_size(record))
             return 0
         entry.msg_id = record_msg_id(record)
@@ -616,18 +676,19 @@ cdef class PostOffice:
 
     def load_dead(self, bytes key not None, bytes value not None):
         """Take over the row of a block in the table of the dead. Raises DamagedError."""
-        self.blocks.load_dead(int.from_bytes(key, "big"), open_row(key, value))
+        number = int.from_bytes(key, "big")
+        self.blocks.load_dead(number, open_row(key, value))
+        self._next_block = max(self._next_block, number + 1)  # there may be no such block, and a new one is not dead
 
     def load_group(self, bytes key not None, bytes value not None):
         """Take over a row of Table.GROUPS; all mailboxes must be there. Raises DamagedError."""
-        self.groups.load(key, value, self._by_number.get)
+        self.groups.load(key, value, self.numbers.get)
 
     def finish_loading(self, damaged, uint64_t now):
         """Everything that is stored was taken over, at `now` (Unix ms), but for the blocks whose numbers are in `damaged`.
 
         Their msg_ids are not known, and must not be given out again: as many as such a block can hold are left out.
         """
-        self._by_number = {}
         self.groups.finish_loading(now)
         self._next_msg_id += len(damaged) * (BLOCK_TARGET // RECORD_MIN + 1)
         for number in self.blocks.forget_dead_without_block(damaged):

@@ -84,10 +84,8 @@ def delete(office: PostOffice, mailbox: Mailbox, msg_id: int, now: int, done: Do
         done({"deleted": False})
         return
     # A deletion that was asked for already and is not durable yet makes this one void, or fails together with it.
-    marks = not office.blocks.is_marked(*place)
-    if marks:
-        office.kill(*place)
-    office.then(_Deletion(office, mailbox, msg_id, place if marks else None, done))
+    marked = [] if office.blocks.is_marked(*place) else office.kill(*place)
+    office.then(_Deletion(office, mailbox, msg_id, marked, done))
 
 
 def remove(office: PostOffice, mailbox: Mailbox, done: Done) -> None:
@@ -183,7 +181,7 @@ class _Renewal:
 
 class _Deletion:
     def __init__(
-        self, office: PostOffice, mailbox: Mailbox, msg_id: int, marked: tuple[int, int] | None, done: Done
+        self, office: PostOffice, mailbox: Mailbox, msg_id: int, marked: list[tuple[int, int]], done: Done
     ) -> None:
         self._office = office
         self._mailbox = mailbox
@@ -197,8 +195,7 @@ class _Deletion:
 
     def fail(self, error: ProtocolError) -> None:
         """The message stays."""
-        if self._marked is not None:
-            self._office.blocks.unmark_dead(*self._marked)
+        self._office.spare(self._marked)
         self._done(error)
 
 

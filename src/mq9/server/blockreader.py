@@ -9,6 +9,7 @@ from collections.abc import Callable
 from mq9.mailboxes.blocks import Block
 from mq9.mailboxes.delivery import Delivery
 from mq9.mailboxes.format import DamagedError, check_block
+from mq9.mailboxes.mailbox import Mailbox
 from mq9.store.contract import BlockMissingError, Store, StoreError
 
 log = logging.getLogger("mq9")
@@ -52,6 +53,21 @@ class BlockReader:
             self._reading[number] = task
             task.add_done_callback(lambda _: self._reading.pop(number, None))
         return await asyncio.shield(task)
+
+    async def find(
+        self, mailbox: Mailbox, msg_id: int, now: Callable[[], int]
+    ) -> tuple[Block | bytes | None, int] | None:
+        """The block that a message is in, or None when that is damaged, and where in it; None when there is no such message.
+
+        A block may be rewritten while it is read: the message is then looked for anew. Raises StoreError.
+        """
+        place = mailbox.where(msg_id, now())
+        while place is not None:
+            data = await self.read(place[0])
+            before, place = place, mailbox.where(msg_id, now())
+            if place is not None and (data is not None or place == before):
+                return data, before[1]
+        return None
 
     async def stop(self) -> None:
         """End all reading."""

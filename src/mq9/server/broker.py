@@ -25,6 +25,7 @@ from mq9.server.http import HttpServer
 from mq9.server.leasing import Leasing
 from mq9.server.mail import MailHub, MailSession
 from mq9.server.metrics import Metrics
+from mq9.server.rewriter import Rewriter
 from mq9.store.contract import Store, Table
 from mq9.store.lmdb_engine import LmdbStore
 from mq9.store.memory_engine import MemoryStore
@@ -106,6 +107,7 @@ class Server:
             timer.cancel()
         for session in list(self.hub.sessions.values()):
             session.pause_reading()
+        await self.rewriter.stop()
         await self.fetcher.stop()
         await self.leasing.stop()
         await self.committer.drain()
@@ -136,6 +138,7 @@ class Server:
         """Let the time that has come bring about what it does; returns whether more is left for another slice."""
         more = self.office.tick(self.now(), TICK_BUDGET)
         self._deliver()
+        self.rewriter.wake()
         return more
 
     # putting it together
@@ -146,6 +149,7 @@ class Server:
         self.office = PostOffice(self.now(), self._has_work, self._public_event, self._wants_run)
         self.committer = Committer(self.office, self.store, self.now, self._settled, self.failed.set)
         self.block_reader = BlockReader(self.store, self.office.delivery, self._deliver)
+        self.rewriter = Rewriter(self.office, self.block_reader, self.now)
         self.fetcher = Fetcher(self.block_reader, self.office.groups, self.config.max_payload, self.now)
         self.leasing = Leasing(
             self.office, self.block_reader, self.config.max_payload, self.config.max_groups, self.now
@@ -199,6 +203,7 @@ class Server:
         self.metrics.commit_seconds.observe(seconds)
         self.hub.relieve()
         self._deliver()
+        self.rewriter.wake()
 
     def _bind(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self.config.host else socket.AF_INET

@@ -103,6 +103,10 @@ class Committer:
         try:
             await self._store.commit(_commit_of(batch))
         except StoreFullError as error:
+            if self._office.give_up_rewriting(batch):
+                if batch:
+                    await self._commit(batch)
+                return
             if not batch.blocks:
                 raise
             log.error("cannot store messages: %s", error)  # noqa: TRY400 - the sentence says it all

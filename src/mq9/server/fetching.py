@@ -125,8 +125,12 @@ class Fetcher:
             for msg_id, block, offset, _, expires_ms in page:
                 if block != number:
                     number, data = block, await self._blocks.read(block)
-                if data is not None and mailbox.where(msg_id, self._now()) == (block, offset):
-                    message = read_message(data, offset)
+                place = mailbox.where(msg_id, self._now())
+                found = (data, offset) if place == (block, offset) else None
+                if place is not None and found is None:  # its block was rewritten meanwhile
+                    found = await self._blocks.find(mailbox, msg_id, self._now)
+                if found is not None and found[0] is not None:
+                    message = read_message(found[0], found[1])
                     if _matches(message, request):
                         end_ms = _earlier(expires_ms, mailbox.expires_ms)
                         details = {"expires_at": end_ms // 1_000 if end_ms else None}

@@ -275,12 +275,11 @@ class _Lease(Fetch):
     async def _read_rest(self, items: list[bytes], listing: list[tuple[int, int]]) -> None:
         try:
             for msg_id, attempt in listing:
-                place = self.mailbox.where(msg_id, self._leasing.now())
-                data = None if place is None else await self._leasing.blocks.read(place[0])
-                if place is not None and data is None:
+                found = await self._leasing.blocks.find(self.mailbox, msg_id, self._leasing.now)
+                if found is not None and found[0] is None:
                     self._group.discard(msg_id)
-                elif place is not None and data is not None:
-                    items.append(leased_item(data, place[1], attempt))
+                elif found is not None and found[0] is not None:
+                    items.append(leased_item(found[0], found[1], attempt))
         except StoreError as error:
             log.error("cannot read for a FETCH: %s", error)  # noqa: TRY400 - the sentence says it all
             self.fail(ProtocolError(503, "the storage is unavailable"))
@@ -370,11 +369,10 @@ class _Reading(Fetch):
         size = _REPLY_OVERHEAD
         try:
             for msg_id in msg_ids:
-                place = self.mailbox.where(msg_id, self._leasing.now())
-                data = None if place is None else await self._leasing.blocks.read(place[0])
-                if place is None or data is None:
+                found = await self._leasing.blocks.find(self.mailbox, msg_id, self._leasing.now)
+                if found is None or found[0] is None:
                     continue
-                item = leased_item(data, place[1], 0)
+                item = leased_item(found[0], found[1], 0)
                 size += len(item) + 2
                 if items and size > self._leasing.payload_max:
                     break

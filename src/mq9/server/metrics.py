@@ -60,6 +60,8 @@ class Metrics(Collector):
         yield GaugeMetricFamily("mq9_stored_bytes", "Bytes of the records of stored messages", office.message_bytes)
         yield GaugeMetricFamily("mq9_blocks", "Blocks stored", office.blocks.blocks)
         yield GaugeMetricFamily("mq9_block_bytes", "Bytes of stored blocks, dead records included", office.blocks.size)
+        rewritten = self._server.rewriter.bytes_rewritten
+        yield CounterMetricFamily("mq9_rewritten_bytes", "Bytes of mostly dead blocks that were rewritten", rewritten)
         yield CounterMetricFamily("mq9_damaged_blocks", "Blocks found damaged at the start", self.damaged_blocks)
         yield CounterMetricFamily("mq9_damaged_rows", "Rows found damaged at the start", self.damaged_rows)
         expired = CounterMetricFamily("mq9_expired", "What ended by its time", labels=["what"])
