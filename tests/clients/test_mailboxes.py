@@ -121,7 +121,11 @@ def test_the_command_line_tool_uses_a_mailbox(tool: Tool, unique: Callable[[str]
     name = unique("desk")
     assert json.loads(tool("req", f"{MAILBOX}.CREATE", json.dumps({"name": name}), "--raw"))["mail_id"] == name
     tool("req", f"{MAILBOX}.MSG.{name}.low", "later")
-    assert json.loads(tool("req", f"{MAILBOX}.MSG.{name}", "next", "--raw")).keys() == {"msg_id", "pending", "receivers"}
+    assert json.loads(tool("req", f"{MAILBOX}.MSG.{name}", "next", "--raw")).keys() == {
+        "msg_id",
+        "pending",
+        "receivers",
+    }
     tool("req", f"{MAILBOX}.MSG.{name}", "first", "-H", "mq9-priority:high")
     said = tool("sub", f"{MAILBOX}.MSG.{name}", "--count", "3", "--raw")
     assert [line for line in said.splitlines() if line in {"first", "next", "later"}] == ["first", "next", "later"]

@@ -10,26 +10,42 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mq9.protocol import (
+    ACK_OPERATIONS,
+    ACKED_MAX,
+    DELIVER,
     DESC_BYTES_MAX,
     FETCH_LIMIT_MAX,
+    LEASE_MAX_MS,
+    LEASED_MAX,
     MAIL_ID_BYTES_MAX,
     MSG_ID_MAX,
+    NACK_DELAY_MAX_MS,
     PRIORITIES,
+    REASON_BYTES_MAX,
     REQUEST_BYTES_MAX,
     TAGS_MAX,
     TTL_MAX_S,
+    WAIT_MAX_MS,
+    AckRequest,
     CreateRequest,
     FetchRequest,
+    LeaseRequest,
     ListRequest,
     ProtocolError,
+    bad_group_name,
     bad_mail_id,
     bad_name,
 )
 
-Request = type[CreateRequest] | type[FetchRequest] | type[ListRequest]
+Request = type[CreateRequest] | type[FetchRequest] | type[LeaseRequest] | type[ListRequest]
+# An ACK is read with the mail_id of its subject, and nothing in it may be missing.
+MAIL_ID: Final = "a.box"
+ACK: Final[dict[str, Any]] = {"group_name": "g", "msg_id": 1}
+ACK_KEYS: Final = [*ACK, "mail_address", "msg_ids", "op", "delay_ms", "lease_ms", "reason", "attempt"]
 KEYS: Final[dict[Request, list[str]]] = {
     CreateRequest: ["ttl", "public", "name", "desc", "renew"],
-    FetchRequest: ["limit", "after", "priority", "key", "tags", "since", "payload"],
+    FetchRequest: ["limit", "after", "priority", "key", "tags", "since", "payload", "dead"],
+    LeaseRequest: ["group_name", "deliver", "from_time", "from_id", "force_deliver", "config", "lease_ms"],
     ListRequest: ["limit", "after", "prefix"],
 }
 requests = st.sampled_from(list(KEYS))
@@ -59,7 +75,7 @@ def bodies(draw: st.DrawFn, kind: Request) -> bytes:
     return json.dumps(unknown | known).encode()
 
 
-def parsed_or_refused(kind: Request, body: bytes) -> CreateRequest | FetchRequest | ListRequest | None:
+def parsed_or_refused(kind: Request, body: bytes) -> object:
     """The request, or None when it was refused as it should be."""
     try:
         return kind.parse(body)
@@ -135,6 +151,65 @@ def test_a_list_request_is_within_bounds_or_refused(body: bytes) -> None:
     assert isinstance(request.prefix, str)
 
 
+@given(bodies(LeaseRequest))
+def test_a_lease_request_is_within_bounds_or_refused(body: bytes) -> None:
+    request = parsed_or_refused(LeaseRequest, body)
+    if request is None:
+        return
+    assert isinstance(request, LeaseRequest)
+    assert request.group is None or bad_group_name(request.group) is None
+    assert request.deliver in DELIVER
+    assert request.deliver != "from_id" or request.from_id is not None
+    assert request.deliver != "from_time" or request.from_time is not None
+    assert 1 <= request.limit <= LEASED_MAX
+    assert 0 <= request.wait_ms <= WAIT_MAX_MS
+    assert 1 <= request.lease_ms <= LEASE_MAX_MS
+
+
+@given(st.dictionaries(st.sampled_from(ACK_KEYS), values | st.lists(numbers, max_size=3)))
+def test_an_ack_request_is_within_bounds_or_refused(said: dict[str, Any]) -> None:
+    try:
+        request = AckRequest.parse(json.dumps(ACK | said).encode(), MAIL_ID)
+    except ProtocolError:
+        return
+    assert bad_group_name(request.group) is None
+    assert (request.msg_id is None) == bool(request.msg_ids)
+    assert len(request.msg_ids) <= ACKED_MAX
+    assert all(0 <= msg_id <= MSG_ID_MAX for msg_id in (*request.msg_ids, request.msg_id or 0))
+    assert request.op in ACK_OPERATIONS
+    assert 0 <= request.delay_ms <= NACK_DELAY_MAX_MS
+    assert 1 <= request.lease_ms <= LEASE_MAX_MS
+    assert len(request.reason) <= REASON_BYTES_MAX
+
+
+WRONG_ACK: Final[dict[str, list[Any]]] = {
+    "group_name": [None, "", 1, True, [], {}, "a*", ">", "a b", "a\n", "n" * 129, "\u00e4" * 65],
+    "msg_id": ["1", -1, 1.5, True, [], {}, MSG_ID_MAX + 1, None],
+    "mail_address": [1, [], "another.box"],
+    "msg_ids": [[], ["1"], [1.5], [True], [-1], "1", 1, {}, [MSG_ID_MAX + 1], [1] * (ACKED_MAX + 1)],
+    "op": ["", "ACK", "forget", 1, True, [], {}],
+    "delay_ms": ["1", -1, 1.5, True, [], {}, NACK_DELAY_MAX_MS + 1],
+    "lease_ms": ["1", 0, -1, 1.5, True, [], {}, LEASE_MAX_MS + 1],
+    "reason": [1, True, [], {}, "r" * (REASON_BYTES_MAX + 1), "\ud800"],
+    "attempt": ["1", -1, 1.5, True, [], {}, 256],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key in WRONG_ACK for value in WRONG_ACK[key]])
+def test_the_sentence_names_the_key_of_an_ack(key: str, value: object) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        AckRequest.parse(json.dumps(ACK | {key: value}).encode(), MAIL_ID)
+    assert caught.value.code == 400
+    assert key in caught.value.sentence.split()
+
+
+def test_an_ack_is_of_one_message_or_of_several() -> None:
+    for said in ({"msg_ids": [1]}, {"msg_id": None}):
+        with pytest.raises(ProtocolError, match="either msg_id or msg_ids is needed"):
+            AckRequest.parse(json.dumps(ACK | said).encode(), MAIL_ID)
+    assert set(WRONG_ACK) == set(ACK_KEYS)
+
+
 WRONG: Final[dict[tuple[Request, str], list[Any]]] = {
     (CreateRequest, "ttl"): ["60", -1, 1.0, True, [], {}, TTL_MAX_S + 1],
     (CreateRequest, "public"): ["true", 1, 0, [], {}],
@@ -148,6 +223,14 @@ WRONG: Final[dict[tuple[Request, str], list[Any]]] = {
     (FetchRequest, "tags"): ["a", 1, True, {}, [1], ["a", None], ["t"] * (TAGS_MAX + 1)],
     (FetchRequest, "since"): ["now", True, [], {}, 1e300],
     (FetchRequest, "payload"): ["no", 1, 0, [], {}],
+    (FetchRequest, "dead"): [1, True, [], {}, "a*", ">", "a b", "n" * 129],
+    (LeaseRequest, "group_name"): [1, True, [], {}, "a*", "a>", "a b", "a\tb", "n" * 129],
+    (LeaseRequest, "deliver"): ["", "first", 1, True, [], {}, "from_time", "from_id"],
+    (LeaseRequest, "from_time"): ["now", True, [], {}, 1e300],
+    (LeaseRequest, "from_id"): ["1", -1, 1.5, True, [], {}, MSG_ID_MAX + 1],
+    (LeaseRequest, "force_deliver"): ["true", 1, 0, [], {}],
+    (LeaseRequest, "config"): ["{}", 1, True, []],
+    (LeaseRequest, "lease_ms"): ["30000", 0, -1, 1.5, True, [], {}, 31_536_000_000],
     (ListRequest, "limit"): ["1", 0, -1, 1.5, True, [], {}],
     (ListRequest, "after"): [1, True, [], {}],
     (ListRequest, "prefix"): [1, True, [], {}],
@@ -164,8 +247,11 @@ def test_the_sentence_names_the_key(kind: Request, key: str, value: object) -> N
 
 def test_every_known_key_is_tried() -> None:
     assert {(kind, key) for kind in KEYS for key in KEYS[kind]} == WRONG.keys()
-    for kind in KEYS:
+    for kind in (CreateRequest, FetchRequest, ListRequest):
         assert set(kind.__slots__) == set(KEYS[kind])
+    for config in ({"num_msgs": 0}, {"num_msgs": "1"}, {"max_wait_ms": -1}, {"max_wait_ms": WAIT_MAX_MS + 1}):
+        with pytest.raises(ProtocolError, match=next(iter(config))):
+            LeaseRequest.parse(json.dumps({"config": config}).encode())
 
 
 @given(texts | st.from_regex(r"[A-Za-z0-9_.-]{1,130}", fullmatch=True))

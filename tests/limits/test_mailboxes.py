@@ -142,7 +142,7 @@ def test_a_private_mail_id_is_in_no_log_and_no_metric(tmp_path: Path) -> None:
         with RawClient(int(broker.url.rpartition(":")[2])).connect() as client:
             user = User(client)
             name = user.mail_id.encode()
-            client.send(b"SUB $mq9.AI.MAILBOX.MSG.%b workers 2\r\n" % name)
+            client.send(b"SUB $mq9.AI.MAILBOX.MSG.%b work*ers 2\r\n" % name)
             client.send(b"SUB $mq9.AI.MAILBOX.MSG.%b.> 3\r\n" % name)
             client.send(b"PUB $mq9.AI.MAILBOX.MSG.%b.x.y 2\r\nhi\r\n" % name)
             client.send(b"HPUB $mq9.AI.MAILBOX.MSG.%b 4 6\r\nnonehi\r\n" % name)

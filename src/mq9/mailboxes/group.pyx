@@ -399,12 +399,14 @@ cdef class Group:
                 handout.reasons = {}
             handout.reasons[msg_id] = reason
 
-    def give_back(self, Handout handout not None, uint32_t first, uint64_t now):
-        """The messages from number `first` of the handout on never reached anybody: give them out again, no attempt counted."""
+    def give_back(self, Handout handout not None, reached, uint64_t now):
+        """The messages of the handout never reached anybody, but for those in `reached`: give them out again, no attempt counted."""
         cdef uint32_t at
         cdef Open* item
-        for at in range(first, handout.count):
+        for at in range(handout.count):
             item = &handout.items[at]
+            if item.msg_id in reached:
+                continue
             if item.state == LEASED:
                 item.attempts -= 1
             elif item.state != HANDED:

@@ -209,6 +209,12 @@ cdef class Groups(Ledger):
             del (<MailboxGroups>group.mailbox.groups).attentive[group]
         return 0
 
+    def withdraw(self, Fetch fetch not None):
+        """Its client has taken back a FETCH that waits."""
+        self.give_up(fetch)
+        self.timers.lose_one()
+        fetch.abandoned()
+
     def give_up(self, Fetch fetch not None):
         """The FETCH waits no more, because its time is up."""
         cdef Group group = fetch.group

@@ -18,7 +18,7 @@ from mq9.mailboxes.office import PostOffice
 from mq9.mailboxes.operations import NO_GROUP, NO_MAILBOX
 from mq9.mailboxes.reading import leased_item, read_message
 from mq9.mailboxes.settling import settle
-from mq9.protocol import AckRequest, LeaseRequest, ProtocolError, dump
+from mq9.protocol import PRIORITIES, AckRequest, LeaseRequest, ProtocolError, dump
 from mq9.store.contract import StoreError
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Leasing:
         self.now = now
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way: dict[int, int] = {}
+        self._waiting: dict[int, set[_Fetch]] = {}
 
     def fetch(self, session: MailSession, mailbox: Mailbox, request: LeaseRequest, reply: bytes | None) -> None:
         """Begin a FETCH; its answer goes to `reply`.
@@ -64,17 +65,21 @@ class Leasing:
         if reply is None:
             return
         if self._under_way.get(session.client_id, 0) >= LEASES_MAX:
+            self._take_back(session)
+        if self._under_way.get(session.client_id, 0) >= LEASES_MAX:
             raise ProtocolError(429, f"at most {LEASES_MAX} FETCHes of one client may be under way")
-        group = None
-        if request.group is not None:
-            group = self.office.groups.find(mailbox, request.group.encode())
-            if group is not None and not request.force_deliver:
-                self._lease(session, mailbox, group, request, reply)
-                return
-        if request.deliver == "from_time":
+        self._under_way[session.client_id] = self._under_way.get(session.client_id, 0) + 1
+        group = None if request.group is None else self.office.groups.find(mailbox, request.group.encode())
+        if group is not None and not request.force_deliver:
+            self._lease(session, mailbox, group, request, reply)
+        elif request.deliver == "from_time":
             self.spawn(self._begin_at_time(session, mailbox, request, reply))
         else:
-            self._begin(session, mailbox, request, reply, self._first_id(mailbox, request))
+            try:
+                self._begin(session, mailbox, request, reply, self._first_id(mailbox, request))
+            except ProtocolError:
+                self.done(session)
+                raise
 
     def join(self, mailbox: Mailbox, name: bytes) -> Group:
         """The group that a queue-group receiver joins; a new one starts with the oldest message.
@@ -120,9 +125,11 @@ class Leasing:
                 raise ProtocolError(404, NO_MAILBOX)
             self._begin(session, mailbox, request, reply, first)
         except ProtocolError as error:
+            self.done(session)
             session.respond_error(reply, error)
         except StoreError as error:
             log.error("cannot read for a FETCH: %s", error)  # noqa: TRY400 - the sentence says it all
+            self.done(session)
             session.respond_error(reply, ProtocolError(503, "the storage is unavailable"))
 
     def _begin(
@@ -130,8 +137,8 @@ class Leasing:
     ) -> None:
         """A FETCH that begins at a message: without a group, of a new group, or with force_deliver."""
         if request.group is None:
-            self._under_way[session.client_id] = self._under_way.get(session.client_id, 0) + 1
-            reading = _Reading(self, session, mailbox, request, reply, first_id)
+            reading = _Reading(self, session, mailbox, None, request, reply)
+            reading.begin_at(first_id)
             if not reading.look():
                 self._wait(reading, request)
             return
@@ -151,7 +158,6 @@ class Leasing:
         return self.office.groups.create(mailbox, name, max(first_id, 1))
 
     def _lease(self, session: MailSession, mailbox: Mailbox, group: Group, request: LeaseRequest, reply: bytes) -> None:
-        self._under_way[session.client_id] = self._under_way.get(session.client_id, 0) + 1
         fetch = _Lease(self, session, mailbox, group, request, reply)
         handout = None
         if not group.fetches:  # else those that wait already come first
@@ -161,11 +167,25 @@ class Leasing:
         else:
             self._wait(fetch, request)
 
-    def _wait(self, fetch: Fetch, request: LeaseRequest) -> None:
+    def _wait(self, fetch: _Fetch, request: LeaseRequest) -> None:
         if request.wait_ms:
+            self._waiting.setdefault(fetch.holder, set()).add(fetch)
             self.office.groups.wait(fetch)
         else:
             fetch.answer(None)
+
+    def _take_back(self, session: MailSession) -> None:
+        """End the client's FETCHes for whose answers it does not wait any more."""
+        for fetch in list(self._waiting.get(session.client_id, ())):
+            if not fetch.is_open():
+                self.office.groups.withdraw(fetch)
+
+    def wakes(self, fetch: _Fetch) -> None:
+        """A FETCH waits no more."""
+        waiting = self._waiting.get(fetch.holder, set())
+        waiting.discard(fetch)
+        if not waiting:
+            self._waiting.pop(fetch.holder, None)
 
     def _first_id(self, mailbox: Mailbox, request: LeaseRequest) -> int:
         """Where a FETCH begins that does not begin at a time."""
@@ -198,20 +218,16 @@ class Leasing:
         if not self._under_way[session.client_id]:
             del self._under_way[session.client_id]
 
-    def respond(self, session: MailSession, reply: bytes, items: list[bytes]) -> None:
-        """Answer a FETCH."""
-        session.respond(reply, b'{"error": "", "messages": [%b]}' % b", ".join(items))
 
-
-class _Lease(Fetch):
-    """A FETCH of a group."""
+class _Fetch(Fetch):
+    """A FETCH of a client, from when it came until it is answered."""
 
     def __init__(
         self,
         leasing: Leasing,
         session: MailSession,
         mailbox: Mailbox,
-        group: Group,
+        group: Group | None,
         request: LeaseRequest,
         reply: bytes,
     ) -> None:
@@ -227,7 +243,6 @@ class _Lease(Fetch):
         )
         self._leasing = leasing
         self._session = session
-        self._group = group
         self._reply = reply
 
     def is_open(self) -> bool:
@@ -236,24 +251,40 @@ class _Lease(Fetch):
 
     def abandoned(self) -> None:
         """Its client waits no more."""
+        self._leasing.wakes(self)
         self._leasing.done(self._session)
-
-    def answer(self, handout: Handout | None) -> None:
-        """It is answered when its leases, and the group itself, are durable."""
-        self._handout = handout
-        self._leasing.office.then(self)
 
     def mailbox_ended(self) -> None:
         """There is nothing to wait for any more."""
+        self._leasing.wakes(self)
         self._refuse(ProtocolError(404, NO_MAILBOX))
+
+    def _respond(self, items: list[bytes]) -> None:
+        self._leasing.done(self._session)
+        self._session.respond(self._reply, b'{"error": "", "messages": [%b]}' % b", ".join(items))
+
+    def _refuse(self, error: ProtocolError) -> None:
+        self._leasing.done(self._session)
+        self._session.respond_error(self._reply, error)
+
+
+class _Lease(_Fetch):
+    """A FETCH of a group."""
+
+    group: Group
+
+    def answer(self, handout: Handout | None) -> None:
+        """It is answered when its leases, and the group itself, are durable."""
+        self._leasing.wakes(self)
+        self._handout = handout
+        self._leasing.office.then(self)
 
     def apply(self, now: int) -> None:
         """The leases are durable."""
         if self._handout is None:
-            self._leasing.respond(self._session, self._reply, [])
-            self._leasing.done(self._session)
+            self._respond([])
             return
-        items: list[bytes] = []
+        items: list[tuple[int, bytes]] = []
         listing = self._handout.listing() if self.is_open() else []
         for at, (msg_id, attempt) in enumerate(listing):
             place = self.mailbox.where(msg_id, now)
@@ -263,106 +294,67 @@ class _Lease(Fetch):
             if block is None:
                 self._leasing.spawn(self._read_rest(items, listing[at:]))
                 return
-            items.append(leased_item(block, place[1], attempt))
-        self._respond(items)
+            items.append((msg_id, leased_item(block, place[1], attempt)))
+        self._respond_fitting(items)
 
     def fail(self, error: ProtocolError) -> None:
         """The leases are not: whatever comes next may be leased anew."""
         if self._handout is not None:
-            self._group.give_back(self._handout, 0, self._leasing.now())
+            self.group.give_back(self._handout, (), self._leasing.now())
         self._refuse(error)
 
-    async def _read_rest(self, items: list[bytes], listing: list[tuple[int, int]]) -> None:
+    async def _read_rest(self, items: list[tuple[int, bytes]], listing: list[tuple[int, int]]) -> None:
         try:
             for msg_id, attempt in listing:
                 found = await self._leasing.blocks.find(self.mailbox, msg_id, self._leasing.now)
                 if found is not None and found[0] is None:
-                    self._group.discard(msg_id)
+                    self.group.discard(msg_id)
                 elif found is not None and found[0] is not None:
-                    items.append(leased_item(found[0], found[1], attempt))
+                    items.append((msg_id, leased_item(found[0], found[1], attempt)))
         except StoreError as error:
             log.error("cannot read for a FETCH: %s", error)  # noqa: TRY400 - the sentence says it all
             self.fail(ProtocolError(503, "the storage is unavailable"))
         else:
-            self._respond(items)
+            self._respond_fitting(items)
 
-    def _respond(self, items: list[bytes]) -> None:
+    def _respond_fitting(self, items: list[tuple[int, bytes]]) -> None:
         """Answer with as many items as fit into a reply; the others go to somebody else."""
-        self._leasing.done(self._session)
-        if self._handout is None:
-            return
-        if not self.is_open():
-            self._group.give_back(self._handout, 0, self._leasing.now())
-            return
         size, fitting = _REPLY_OVERHEAD, 0
-        for item in items:
-            size += len(item) + 2
-            if fitting and size > self._leasing.payload_max:
-                self._group.give_back(self._handout, fitting, self._leasing.now())
-                break
-            fitting += 1
-        self._leasing.respond(self._session, self._reply, items[:fitting])
+        if self.is_open():
+            for _, item in items:
+                size += len(item) + 2
+                if fitting and size > self._leasing.payload_max:
+                    break
+                fitting += 1
+        if self._handout is not None and len(self._handout) > fitting:
+            reached = {msg_id for msg_id, _ in items[:fitting]}
+            self.group.give_back(self._handout, reached, self._leasing.now())
+        self._respond([item for _, item in items[:fitting]])
 
-    def _refuse(self, error: ProtocolError) -> None:
-        self._leasing.done(self._session)
-        self._session.respond_error(self._reply, error)
 
-
-class _Reading(Fetch):
+class _Reading(_Fetch):
     """A FETCH without a group: it reads and remembers nothing."""
 
-    def __init__(
-        self,
-        leasing: Leasing,
-        session: MailSession,
-        mailbox: Mailbox,
-        request: LeaseRequest,
-        reply: bytes,
-        first_id: int,
-    ) -> None:
-        super().__init__(
-            leasing.office.groups,
-            mailbox,
-            None,
-            request.limit,
-            leasing.payload_max,
-            0,
-            session.client_id,
-            leasing.now() + request.wait_ms,
-        )
-        self._leasing = leasing
-        self._session = session
-        self._reply = reply
+    def begin_at(self, first_id: int) -> None:
+        """Read from this message on."""
         self._after = max(first_id - 1, 0)
-
-    def is_open(self) -> bool:
-        """Whether its client still waits for the answer: to take a FETCH back, it ends the subscription for it."""
-        return self._session.listens(self._reply)
-
-    def abandoned(self) -> None:
-        """Its client waits no more."""
-        self._leasing.done(self._session)
 
     def look(self) -> bool:
         """Whether there is something to answer; then it is answered."""
         found: list[tuple[int, int, int, int, int]] = []
-        for rank in range(5):
+        for rank in range(len(PRIORITIES)):
             found += self.mailbox.page(self._after, 1 << rank, self.limit - len(found), self._leasing.now())
             if len(found) == self.limit:
                 break
         if found:
+            self._leasing.wakes(self)
             self._leasing.spawn(self._read([msg_id for msg_id, *_ in found]))
         return bool(found)
 
     def answer(self, handout: Handout | None) -> None:
         """Nothing has come in time."""
-        self._leasing.respond(self._session, self._reply, [])
-        self._leasing.done(self._session)
-
-    def mailbox_ended(self) -> None:
-        """There is nothing to wait for any more."""
-        self._leasing.done(self._session)
-        self._session.respond_error(self._reply, ProtocolError(404, NO_MAILBOX))
+        self._leasing.wakes(self)
+        self._respond([])
 
     async def _read(self, msg_ids: list[int]) -> None:
         items: list[bytes] = []
@@ -379,11 +371,9 @@ class _Reading(Fetch):
                 items.append(item)
         except StoreError as error:
             log.error("cannot read for a FETCH: %s", error)  # noqa: TRY400 - the sentence says it all
-            self._session.respond_error(self._reply, ProtocolError(503, "the storage is unavailable"))
+            self._refuse(ProtocolError(503, "the storage is unavailable"))
         else:
-            self._leasing.respond(self._session, self._reply, items)
-        finally:
-            self._leasing.done(self._session)
+            self._respond(items)
 
 
 class _Settled:
