@@ -134,7 +134,7 @@ class Fetcher:
                     if _matches(message, request):
                         end_ms = _earlier(expires_ms, mailbox.expires_ms)
                         details = {"expires_at": end_ms // 1_000 if end_ms else None}
-                        item = shape.item(message, data, offset, details | (dead[msg_id] if dead else {}))
+                        item = shape.item(message, found[0], found[1], details | (dead[msg_id] if dead else {}))
                         full = len(items) == request.limit or (items and size + len(item) + 2 > self._payload_max)
                         if full:
                             return items, after
