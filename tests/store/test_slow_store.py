@@ -32,6 +32,7 @@ class RemoteStore(MemoryStore):
         self.commits = 0
         self.reads = 0
         self.full = False
+        self.blocks_dropped: set[int] = set()
         self._under_way = 0
 
     async def commit(self, commit: Commit) -> None:
@@ -44,6 +45,7 @@ class RemoteStore(MemoryStore):
             raise StoreFullError("the test lets it be full")
         await super().commit(commit)
         self.commits += 1
+        self.blocks_dropped.update(commit.dropped)
 
     async def read_block(self, number: int) -> bytes:
         """See Store.read_block."""
@@ -121,3 +123,22 @@ def test_messages_are_accepted_again_though_somebody_deletes_without_a_pause(
         else:
             pytest.fail("messages are still refused")
         deleter.answer()
+
+
+def test_a_fetch_finds_what_is_rewritten_while_it_reads(store: RemoteStore) -> None:
+    """Between looking where a message is and reading its block, the block is rewritten and dropped."""
+    with Serving(store) as serving, Post(serving.url) as post:
+        mail_id = post.new(name="box")
+        for first in range(0, 400, 20):  # a block each
+            post.send_all(mail_id, [b"%d " % number + bytes(2_000) for number in range(first, first + 20)])
+    with Serving(store) as again, Post(again.url) as post, Post(again.url) as deleter:
+        mails = post.fetch(mail_id)
+        doomed = [mail.msg_id for mail in mails if int(mail.payload.split()[0]) % 10]
+        stays = [mail for mail in mails if mail.msg_id not in doomed]
+        for at, msg_id in enumerate(doomed):
+            deleter.begin(f"{MAILBOX}.DELETE.{mail_id}.{msg_id}", number=at)
+        blocks = store.reads
+        while len(store.blocks_dropped) < 20:
+            found = [mail for mail in post.fetch(mail_id) if mail.msg_id not in doomed]
+            assert found == stays
+        assert store.reads > blocks
