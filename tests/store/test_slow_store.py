@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mq9.store.contract import StoreFullError
 from mq9.store.memory_engine import MemoryStore
 from tests.store.post import MAILBOX, Post, delivery_order
 from tests.store.serving import Serving
@@ -30,6 +31,8 @@ class RemoteStore(MemoryStore):
         super().__init__()
         self.commits = 0
         self.reads = 0
+        self.full = False
+        self.blocks_dropped: set[int] = set()
         self._under_way = 0
 
     async def commit(self, commit: Commit) -> None:
@@ -37,9 +40,12 @@ class RemoteStore(MemoryStore):
         self._under_way += 1
         assert self._under_way <= self.commits_in_flight_max, "more commits in flight than the engine works on"
         await asyncio.sleep(COMMIT_S)
+        self._under_way -= 1
+        if self.full and commit.blocks:
+            raise StoreFullError("the test lets it be full")
         await super().commit(commit)
         self.commits += 1
-        self._under_way -= 1
+        self.blocks_dropped.update(commit.dropped)
 
     async def read_block(self, number: int) -> bytes:
         """See Store.read_block."""
@@ -96,3 +102,43 @@ def test_blocks_are_read_back_for_those_who_come_later(store: RemoteStore) -> No
         assert len(mails) == 300
         assert post.receive(mail_id, 300) == delivery_order(mails)
         assert store.reads > 0
+
+
+def test_messages_are_accepted_again_though_somebody_deletes_without_a_pause(
+    store: RemoteStore, serving: Serving
+) -> None:
+    """Whenever it might be tried how the store does, the commit of a deletion is under way and another one waits."""
+    with Post(serving.url) as post, Post(serving.url) as deleter:
+        mail_id = post.new()
+        ids = post.send_all(mail_id, [b"to be deleted"] * 400)
+        store.full = True
+        assert post.send(mail_id, b"never")["code"] == 507
+        store.full = False
+        for number, msg_id in enumerate(ids):
+            deleter.begin(f"{MAILBOX}.DELETE.{mail_id}.{msg_id}", number=number)
+            if number:
+                assert deleter.answer() == (number - 1, {"deleted": True})
+            if "error" not in post.send(mail_id, b"at last"):
+                break
+        else:
+            pytest.fail("messages are still refused")
+        deleter.answer()
+
+
+def test_a_fetch_finds_what_is_rewritten_while_it_reads(store: RemoteStore) -> None:
+    """Between looking where a message is and reading its block, the block is rewritten and dropped."""
+    with Serving(store) as serving, Post(serving.url) as post:
+        mail_id = post.new(name="box")
+        for first in range(0, 400, 20):  # a block each
+            post.send_all(mail_id, [b"%d " % number + bytes(2_000) for number in range(first, first + 20)])
+    with Serving(store) as again, Post(again.url) as post, Post(again.url) as deleter:
+        mails = post.fetch(mail_id)
+        doomed = [mail.msg_id for mail in mails if int(mail.payload.split()[0]) % 10]
+        stays = [mail for mail in mails if mail.msg_id not in doomed]
+        for at, msg_id in enumerate(doomed):
+            deleter.begin(f"{MAILBOX}.DELETE.{mail_id}.{msg_id}", number=at)
+        blocks = store.reads
+        while len(store.blocks_dropped) < 20:
+            found = [mail for mail in post.fetch(mail_id) if mail.msg_id not in doomed]
+            assert found == stays
+        assert store.reads > blocks

@@ -51,6 +51,7 @@ class Committer:
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[None] | None = None
+        self._probe_is_due = False
         self._scheduled = False
         self.commits = 0
 
@@ -83,7 +84,10 @@ class Committer:
 
     async def _run(self) -> None:
         try:
-            while (batch := self._office.seal(self._now())) is not None:
+            while True:
+                await self._try_again()
+                if (batch := self._office.seal(self._now())) is None:
+                    return
                 started = time.perf_counter()
                 try:
                     await self._commit(batch)
@@ -129,18 +133,25 @@ class Committer:
             self._probe = self._loop.create_task(self._recover())
 
     async def _recover(self) -> None:
-        """Try now and then whether a commit succeeds again, and accept messages as soon as one does."""
+        """Have it tried now and then whether a commit succeeds again."""
         while self._office.refusal is not None:
             await asyncio.sleep(PROBE_S)
-            if self._task is not None:  # a commit is under way, and will tell as well
-                continue
-            try:
-                await self._store.commit(Commit(rows=[(Table.META, _PROBE_KEY, b"")]))
-            except StoreError:
-                continue
-            self._office.accept()
+            self._probe_is_due = True
             self.wake()
-            log.warning("the storage works again")
+
+    async def _try_again(self) -> None:
+        """Accept messages again if a commit succeeds: when its turn has come, behind the one that was under way."""
+        if not self._probe_is_due:
+            return
+        self._probe_is_due = False
+        if self._office.refusal is None:
+            return
+        try:
+            await self._store.commit(Commit(rows=[(Table.META, _PROBE_KEY, b"")]))
+        except StoreError:
+            return
+        self._office.accept()
+        log.warning("the storage works again")
 
 
 def _commit_of(batch: Batch) -> Commit:

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import lmdb
 
+from mq9.store import lmdb_file
 from mq9.store.contract import (
     FORMAT_VERSION,
     BlockMissingError,
@@ -122,7 +123,7 @@ class LmdbStore(Store):
 
     async def usage(self) -> Usage:
         """See Store.usage: the size of the file, of which freed parts are used again."""
-        size = (self._directory / "data.mdb").stat().st_size
+        size = (self._directory / lmdb_file.DATA_FILE).stat().st_size
         return Usage(bytes_stored=size, durable=True)
 
     # on the reading thread
@@ -152,7 +153,9 @@ class LmdbStore(Store):
         self._take_lock()
         if not (self._directory / FORMAT_FILE).exists():
             _write_durably(self._directory / FORMAT_FILE, b"%d\n" % FORMAT_VERSION)
+        lmdb_file.forget_unfinished(self._directory)
         self._open_environment()
+        self._close_gaps()
         self._keep_reserve()
         _sync_directory(self._directory)
 
@@ -194,6 +197,24 @@ class LmdbStore(Store):
         except lmdb.Error as error:
             raise StoreFailedError(f"cannot open the data in {self._directory}: {error}") from None
 
+    def _close_gaps(self) -> None:
+        """Make the data file smaller when there is little left in it."""
+        environment = self._opened()
+        try:
+            if not lmdb_file.is_mostly_gaps(environment, self._directory):
+                return
+        except lmdb.Error as error:
+            log.warning("cannot tell how much of the data file is used: %s", error)
+            return
+        before = (self._directory / lmdb_file.DATA_FILE).stat().st_size
+        if lmdb_file.write_new(environment, self._directory, self._bytes_max):
+            environment.close()
+            self._environment = None
+            lmdb_file.replace(self._directory)
+            self._open_environment()
+            after = (self._directory / lmdb_file.DATA_FILE).stat().st_size
+            log.info("the data file was mostly gaps: %d MB instead of %d MB", after >> 20, before >> 20)
+
     def _fill_up(self, environment: lmdb.Environment) -> None:
         """Give the file the length that LMDB believes it has.
 
@@ -202,7 +223,7 @@ class LmdbStore(Store):
         a block by its checksum, anything else by LMDB.
         """
         length = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-        file = self._directory / "data.mdb"
+        file = self._directory / lmdb_file.DATA_FILE
         if file.stat().st_size < length:
             os.truncate(file, length)
 
