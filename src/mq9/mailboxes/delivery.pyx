@@ -216,7 +216,7 @@ cdef class Delivery:
             record = block.data + choice.entry.offset
             group.hand(&choice, receiver)
             more = group.peek(receiver.mask, now, &choice)
-            receiver.write(record, max(group.count(receiver.mask), <uint64_t>1) if more else 0)
+            receiver.write(record, max(group.left(receiver.mask), <uint64_t>1) if more else 0)
             if receiver.ended:
                 return given
         return given

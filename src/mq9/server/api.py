@@ -179,6 +179,10 @@ class Api:
             return None
         return None
 
+    def left(self, session: MailSession) -> None:
+        """A client has gone."""
+        self._leasing.left(session)
+
     def _mailbox(self, mail_id: bytes) -> Mailbox:
         """The mailbox that a request names. Raises ProtocolError 404, or 400 when there can be none of that name."""
         mailbox = self._office.get(mail_id, self._now())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from mq9.mailboxes.group import Group, Handout
@@ -53,7 +53,8 @@ class Leasing:
         self.groups_max = groups_max
         self.now = now
         self._tasks: set[asyncio.Task[None]] = set()
-        self._under_way: dict[int, int] = {}
+        # For each client what it waits for: FETCHes, and requests that look for the message to begin with.
+        self._under_way: dict[int, set[object]] = {}
 
     def fetch(self, session: MailSession, mailbox: Mailbox, request: LeaseRequest, reply: bytes | None) -> None:
         """Begin a FETCH; its answer goes to `reply`.
@@ -63,8 +64,7 @@ class Leasing:
         """
         if reply is None:
             return
-        if self._under_way.get(session.client_id, 0) >= LEASES_MAX:
-            raise ProtocolError(429, f"at most {LEASES_MAX} FETCHes of one client may be under way")
+        self._look_whether_too_many(session)
         group = None
         if request.group is not None:
             group = self.office.groups.find(mailbox, request.group.encode())
@@ -72,7 +72,9 @@ class Leasing:
                 self._lease(session, mailbox, group, request, reply)
                 return
         if request.deliver == "from_time":
-            self.spawn(self._begin_at_time(session, mailbox, request, reply))
+            search = object()
+            self._under_way.setdefault(session.client_id, set()).add(search)
+            self.spawn(self._begin_at_time(session, mailbox, request, reply, search))
         else:
             self._begin(session, mailbox, request, reply, self._first_id(mailbox, request))
 
@@ -95,9 +97,15 @@ class Leasing:
         if group is None:
             raise ProtocolError(404, NO_GROUP)
         refused = settle(group, request, session.client_id, self.now())
-        if refused and len(refused) == max(1, len(request.msg_ids)):
-            raise refused[0][1]
-        self.office.then(_Settled(session, subject, reply, refused))
+        settled = _Settled(session, subject, reply, refused, named=bool(request.msg_ids))
+        if len(refused) == max(1, len(request.msg_ids)):
+            settled.apply(self.now())
+        else:
+            self.office.then(settled)
+
+    def left(self, session: MailSession) -> None:
+        """A client has gone: nobody waits for what it waited for."""
+        self._withdraw(self._under_way.get(session.client_id, ()))
 
     async def stop(self) -> None:
         """End everything that is under way."""
@@ -113,7 +121,9 @@ class Leasing:
 
     # beginning
 
-    async def _begin_at_time(self, session: MailSession, mailbox: Mailbox, request: LeaseRequest, reply: bytes) -> None:
+    async def _begin_at_time(
+        self, session: MailSession, mailbox: Mailbox, request: LeaseRequest, reply: bytes, search: object
+    ) -> None:
         try:
             first = await self._first_since(mailbox, int((request.from_time or 0) * 1_000))
             if mailbox.is_expired(self.now()):
@@ -124,14 +134,16 @@ class Leasing:
         except StoreError as error:
             log.error("cannot read for a FETCH: %s", error)  # noqa: TRY400 - the sentence says it all
             session.respond_error(reply, ProtocolError(503, "the storage is unavailable"))
+        finally:
+            self.done(session, search)
 
     def _begin(
         self, session: MailSession, mailbox: Mailbox, request: LeaseRequest, reply: bytes, first_id: int
     ) -> None:
         """A FETCH that begins at a message: without a group, of a new group, or with force_deliver."""
         if request.group is None:
-            self._under_way[session.client_id] = self._under_way.get(session.client_id, 0) + 1
             reading = _Reading(self, session, mailbox, request, reply, first_id)
+            self._under_way.setdefault(session.client_id, set()).add(reading)
             if not reading.look():
                 self._wait(reading, request)
             return
@@ -140,7 +152,7 @@ class Leasing:
         if group is None:
             group = self._create(mailbox, name, first_id)
         elif request.force_deliver:
-            group.start(first_id)
+            group.start(max(first_id, 1))
         self._lease(session, mailbox, group, request, reply)
 
     def _create(self, mailbox: Mailbox, name: bytes, first_id: int) -> Group:
@@ -151,8 +163,8 @@ class Leasing:
         return self.office.groups.create(mailbox, name, max(first_id, 1))
 
     def _lease(self, session: MailSession, mailbox: Mailbox, group: Group, request: LeaseRequest, reply: bytes) -> None:
-        self._under_way[session.client_id] = self._under_way.get(session.client_id, 0) + 1
         fetch = _Lease(self, session, mailbox, group, request, reply)
+        self._under_way.setdefault(session.client_id, set()).add(fetch)
         handout = None
         if not group.fetches:  # else those that wait already come first
             handout = group.lease(request.limit, self.payload_max, request.lease_ms, session.client_id, self.now())
@@ -179,7 +191,7 @@ class Leasing:
         while low < high:
             middle = (low + high) // 2
             page = mailbox.page(middle, _ALL, 1, self.now())
-            if not page or page[0][0] >= high:
+            if not page or page[0][0] > high:
                 high = middle
                 continue
             msg_id, block, offset, *_ = page[0]
@@ -192,11 +204,24 @@ class Leasing:
 
     # answering
 
-    def done(self, session: MailSession) -> None:
+    def done(self, session: MailSession, what: object) -> None:
         """A FETCH of the client is answered, or will never be."""
-        self._under_way[session.client_id] -= 1
-        if not self._under_way[session.client_id]:
+        mine = self._under_way[session.client_id]
+        mine.remove(what)
+        if not mine:
             del self._under_way[session.client_id]
+
+    def _look_whether_too_many(self, session: MailSession) -> None:
+        mine = self._under_way.get(session.client_id, set())
+        if len(mine) >= LEASES_MAX:
+            self._withdraw([fetch for fetch in mine if isinstance(fetch, Fetch) and not fetch.is_open()])
+        if len(mine) >= LEASES_MAX:
+            raise ProtocolError(429, f"at most {LEASES_MAX} FETCHes of one client may be under way")
+
+    def _withdraw(self, fetches: Collection[object]) -> None:
+        for fetch in list(fetches):
+            if isinstance(fetch, Fetch) and fetch.waits:
+                self.office.groups.withdraw(fetch)
 
     def respond(self, session: MailSession, reply: bytes, items: list[bytes]) -> None:
         """Answer a FETCH."""
@@ -236,7 +261,7 @@ class _Lease(Fetch):
 
     def abandoned(self) -> None:
         """Its client waits no more."""
-        self._leasing.done(self._session)
+        self._leasing.done(self._session, self)
 
     def answer(self, handout: Handout | None) -> None:
         """It is answered when its leases, and the group itself, are durable."""
@@ -251,9 +276,12 @@ class _Lease(Fetch):
         """The leases are durable."""
         if self._handout is None:
             self._leasing.respond(self._session, self._reply, [])
-            self._leasing.done(self._session)
+            self._leasing.done(self._session, self)
             return
-        items: list[bytes] = []
+        if self.mailbox.is_expired(now):
+            self.mailbox_ended()
+            return
+        items: list[tuple[int, bytes]] = []
         listing = self._handout.listing() if self.is_open() else []
         for at, (msg_id, attempt) in enumerate(listing):
             place = self.mailbox.where(msg_id, now)
@@ -261,18 +289,20 @@ class _Lease(Fetch):
                 continue
             block = self._leasing.office.delivery.cache.find(place[0])
             if block is None:
-                self._leasing.spawn(self._read_rest(items, listing[at:]))
+                self._leasing.spawn(self._read_rest(self._handout, items, listing[at:]))
                 return
-            items.append(leased_item(block, place[1], attempt))
-        self._respond(items)
+            items.append((msg_id, leased_item(block, place[1], attempt)))
+        self._respond(self._handout, items)
 
     def fail(self, error: ProtocolError) -> None:
         """The leases are not: whatever comes next may be leased anew."""
         if self._handout is not None:
-            self._group.give_back(self._handout, 0, self._leasing.now())
+            self._group.give_back(self._handout, (), self._leasing.now())
         self._refuse(error)
 
-    async def _read_rest(self, items: list[bytes], listing: list[tuple[int, int]]) -> None:
+    async def _read_rest(
+        self, handout: Handout, items: list[tuple[int, bytes]], listing: list[tuple[int, int]]
+    ) -> None:
         try:
             for msg_id, attempt in listing:
                 place = self.mailbox.where(msg_id, self._leasing.now())
@@ -280,32 +310,29 @@ class _Lease(Fetch):
                 if place is not None and data is None:
                     self._group.discard(msg_id)
                 elif place is not None and data is not None:
-                    items.append(leased_item(data, place[1], attempt))
+                    items.append((msg_id, leased_item(data, place[1], attempt)))
         except StoreError as error:
             log.error("cannot read for a FETCH: %s", error)  # noqa: TRY400 - the sentence says it all
             self.fail(ProtocolError(503, "the storage is unavailable"))
         else:
-            self._respond(items)
+            self._respond(handout, items)
 
-    def _respond(self, items: list[bytes]) -> None:
+    def _respond(self, handout: Handout, items: list[tuple[int, bytes]]) -> None:
         """Answer with as many items as fit into a reply; the others go to somebody else."""
-        self._leasing.done(self._session)
-        if self._handout is None:
-            return
-        if not self.is_open():
-            self._group.give_back(self._handout, 0, self._leasing.now())
-            return
         size, fitting = _REPLY_OVERHEAD, 0
-        for item in items:
+        for _, item in items if self.is_open() else ():
             size += len(item) + 2
             if fitting and size > self._leasing.payload_max:
-                self._group.give_back(self._handout, fitting, self._leasing.now())
                 break
             fitting += 1
-        self._leasing.respond(self._session, self._reply, items[:fitting])
+        if fitting < len(items) or not self.is_open():
+            reached = {msg_id for msg_id, _ in items[:fitting]}
+            self._group.give_back(handout, reached, self._leasing.now())
+        self._leasing.done(self._session, self)
+        self._leasing.respond(self._session, self._reply, [item for _, item in items[:fitting]])
 
     def _refuse(self, error: ProtocolError) -> None:
-        self._leasing.done(self._session)
+        self._leasing.done(self._session, self)
         self._session.respond_error(self._reply, error)
 
 
@@ -342,7 +369,7 @@ class _Reading(Fetch):
 
     def abandoned(self) -> None:
         """Its client waits no more."""
-        self._leasing.done(self._session)
+        self._leasing.done(self._session, self)
 
     def look(self) -> bool:
         """Whether there is something to answer; then it is answered."""
@@ -358,11 +385,11 @@ class _Reading(Fetch):
     def answer(self, handout: Handout | None) -> None:
         """Nothing has come in time."""
         self._leasing.respond(self._session, self._reply, [])
-        self._leasing.done(self._session)
+        self._leasing.done(self._session, self)
 
     def mailbox_ended(self) -> None:
         """There is nothing to wait for any more."""
-        self._leasing.done(self._session)
+        self._leasing.done(self._session, self)
         self._session.respond_error(self._reply, ProtocolError(404, NO_MAILBOX))
 
     async def _read(self, msg_ids: list[int]) -> None:
@@ -385,28 +412,38 @@ class _Reading(Fetch):
         else:
             self._leasing.respond(self._session, self._reply, items)
         finally:
-            self._leasing.done(self._session)
+            self._leasing.done(self._session, self)
 
 
 class _Settled:
     """The answer to an ACK, when what it says is durable."""
 
     def __init__(
-        self, session: MailSession, subject: bytes, reply: bytes | None, refused: list[tuple[int, ProtocolError]]
+        self,
+        session: MailSession,
+        subject: bytes,
+        reply: bytes | None,
+        refused: list[tuple[int, ProtocolError]],
+        *,
+        named: bool,
     ) -> None:
         self._session = session
         self._subject = subject
         self._reply = reply
         self._refused = refused
+        self._named = named
 
     def apply(self, now: int) -> None:
-        """It is durable."""
-        if self._refused and self._reply is not None:
-            error = self._refused[0][1]
+        """What was not refused is durable."""
+        if not self._refused:
+            self._session.respond(self._reply, b'{"error": ""}')
+            return
+        error = self._refused[0][1]
+        if self._named and self._reply is not None:
             body = {"error": error.sentence, "code": error.code, "msg_ids": [msg_id for msg_id, _ in self._refused]}
             self._session.respond_error(self._reply, error, dump(body))
         else:
-            self._session.respond(self._reply, b'{"error": ""}')
+            self._session.refuse(self._subject, self._reply, error)
 
     def fail(self, error: ProtocolError) -> None:
         """It is not."""
