@@ -218,7 +218,7 @@ cdef class Delivery:
             choice.entry.end |= ENTRY_OFFERED
             group.hand(&choice, receiver)
             more = group.peek(receiver.mask, now, &choice)
-            receiver.write(record, max(group.count(receiver.mask), <uint64_t>1) if more else 0)
+            receiver.write(record, max(group.left(receiver.mask), <uint64_t>1) if more else 0)
             if receiver.ended:
                 return given
         return given

@@ -12,6 +12,7 @@ cdef enum OpenState:
     LAPSED                     # its lease ran out: to be leased again, but an ack still counts
     RETURNED                   # given back: to be leased again when it is due
     DEAD
+    DONE                       # finished, and kept in mind because the group was sent back behind it
 
 cdef struct Open:
     # A message that the group was given and has not finished.
@@ -41,6 +42,8 @@ cdef class Handout(TimerOwner):
 
     cdef Open* add(self, uint64_t msg_id, int rank, int attempts) except NULL
     cdef Open* find(self, uint64_t msg_id) noexcept
+    cdef bint is_offered(self, uint64_t msg_id) noexcept
+    cdef bint is_done(self, uint64_t msg_id) noexcept
     cdef int remove(self, Open* item) except -1
     cdef int watch(self, uint64_t due) except -1
 
@@ -63,32 +66,41 @@ cdef class Group:
     cdef Ledger ledger
     cdef readonly dict open                # msg_id → the Handout that it is in
     cdef list _again                       # for each level a heap of msg_ids that are to be given out again; None until used
-    cdef dict _former                      # msg_id → clients that held it before
+    cdef dict _former                      # msg_id → clients that held it before, in their order
     cdef object _retried                   # msg_id → attempts of those done lately that needed more than one
     cdef Handout _late                     # where messages that appear below the cursor are put
     cdef set changed                       # Handouts whose rows are to be written
-    cdef readonly object fetches           # deque of those who wait for messages; None until used
+    cdef readonly object fetches           # those who wait for messages, as keys in their order; None until used
     cdef readonly list members             # its receivers
     cdef readonly set stored               # numbers of the Handouts that may have rows
     cdef uint64_t late_ms                  # while loading: delayed messages that appeared up to then are in its rows
-    cdef bint overlaps         # some of what is open may lie above the cursors
+    cdef uint64_t overlap      # what is open up to here may lie above the cursors
     cdef bint receivers_first
     cdef bint stirred          # it may have something to give to those who wait
     cdef size_t _tidy_at
+    cdef uint64_t _left        # as `left` said last, for which priorities, and how often it may say so still
+    cdef int _left_mask
+    cdef int _left_uses
 
     cdef bint peek(self, int mask, uint64_t now, Choice* choice) except -1
     cdef int _peek_again(self, int rank, uint64_t now, Choice* choice) except -1
     cdef Open* give(self, Choice* choice, Handout handout) except NULL
     cdef int touch(self, Handout handout) except -1
     cdef int finish(self, Handout handout, Open* item) except -1
+    cdef int drop(self, Handout handout, Open* item) except -1
+    cdef int note_holder(self, const Open* item) except -1
+    cdef int forget_holders(self, uint64_t msg_id) except -1
+    cdef int _remember(self, const Open* item) except -1
     cdef int put_back(self, Handout handout, Open* item, OpenState state, uint64_t due, uint64_t now) except -1
     cdef int bury(self, Handout handout, Open* item, bytes reason) except -1
     cdef int appeared(self, int rank, uint64_t msg_id) except -1
     cdef int hand(self, Choice* choice, Receiver receiver) except -1
     cdef int written(self, Handout handout, uint64_t position) except -1
     cdef int _offer(self, int rank, uint64_t msg_id) except -1
+    cdef int _pass_over(self, uint64_t msg_id) except -1
     cdef int _tidy(self, uint64_t now) except -1
     cdef uint64_t count(self, int mask) except? 0
+    cdef uint64_t left(self, int mask) except? 0
 
 
 cdef class Ledger:

@@ -25,6 +25,10 @@ cdef enum:
     RETRIED_MAX = 1024
     # With fewer open messages nobody looks whether some of them are gone.
     TIDY_MIN = 1024
+    # What may be given out again stands in a heap, with so many entries that have lost their cause before it is cleaned.
+    OFFERS_SLACK = 64
+    # So often a receiver is told how much is left without counting.
+    LEFT_USES = 64
 
 LEASE_RAN_OUT = b"the lease ran out"
 
@@ -57,12 +61,10 @@ cdef class Ledger:
 
     cdef int stir(self, Group group) except -1:
         """The group may have something for those who wait."""
-        if not group.stirred and group.fetches:
+        if not group.stirred and (group.fetches or group.members):
             group.stirred = True
             self.stirred.append(group)
             self._wants_run()
-        if group.members:
-            group.wake_members()
         return 0
 
 
@@ -124,6 +126,7 @@ cdef class Handout(TimerOwner):
         memmove(item, item + 1, (self.count - at) * sizeof(Open))
         if self.count == 0 and self.timer:
             self.group.ledger.timers.lose_one()
+            self.timer = 0  # it may be swept out, so whatever is added later needs another
         return 0
 
     cdef int watch(self, uint64_t due) except -1:
@@ -154,7 +157,7 @@ cdef class Handout(TimerOwner):
             look = item.due
             if item.state == LEASED and item.due <= now:
                 if not group.is_there(item.msg_id, now):
-                    group.finish(self, item)
+                    group.drop(self, item)
                     continue
                 if item.attempts >= ATTEMPTS_MAX:
                     group.bury(self, item, LEASE_RAN_OUT)
@@ -167,7 +170,7 @@ cdef class Handout(TimerOwner):
             if item.state == DEAD:
                 entry = group.mailbox.find(item.msg_id, &rank)
                 if entry == NULL or entry_is_gone(entry, now):
-                    group.finish(self, item)
+                    group.drop(self, item)
                     continue
                 look = entry_expires(entry)
             if look and item.state != HANDED and (following == 0 or look < following):
@@ -176,6 +179,16 @@ cdef class Handout(TimerOwner):
         if following:
             self.watch(following)
         return 0
+
+    cdef bint is_offered(self, uint64_t msg_id) noexcept:
+        """Whether it has the message, to be given out again at once."""
+        cdef Open* item = self.find(msg_id)
+        return item != NULL and item.state in (LAPSED, RETURNED) and item.due == 0
+
+    cdef bint is_done(self, uint64_t msg_id) noexcept:
+        """Whether it has the message, and only keeps in mind that it is done."""
+        cdef Open* item = self.find(msg_id)
+        return item != NULL and item.state == DONE
 
     def listing(self):
         """[(msg_id, attempts)] of its messages, in their order."""
@@ -229,7 +242,8 @@ cdef class Group:
             if level.last_id > self.cursors[rank]:
                 level_seek(level, self.cursors[rank], &cursor)
                 entry = level_peek(&cursor, now)
-                while entry != NULL and self.overlaps and entry.msg_id in self.open:
+                while entry != NULL and entry.msg_id <= self.overlap and entry.msg_id in self.open:
+                    self._pass_over(entry.msg_id)
                     cursor.at += 1
                     entry = level_peek(&cursor, now)
                 if entry == NULL:
@@ -260,8 +274,14 @@ cdef class Group:
                 return 0
             choice.entry = NULL
             heappop(heap)
-            self.finish(handout, item)
+            self.drop(handout, item)
         return 0
+
+    cdef int _pass_over(self, uint64_t msg_id) except -1:
+        """The cursor goes past an open message: when that is done, it need not be kept in mind any more."""
+        cdef Handout handout = self.open[msg_id]
+        cdef Open* item = handout.find(msg_id)
+        return self.drop(handout, item) if item.state == DONE else 0
 
     cdef Open* give(self, Choice* choice, Handout handout) except NULL:
         """Move the message that `peek` found into `handout`; the caller says what its state is."""
@@ -274,10 +294,7 @@ cdef class Group:
         else:
             before = self.open[msg_id]
             attempts = choice.open.attempts
-            if choice.open.holder:
-                if self._former is None:
-                    self._former = {}
-                self._former.setdefault(msg_id, set()).add(choice.open.holder)
+            self.note_holder(choice.open)
             heappop(self._again[choice.rank])
             before.remove(choice.open)
             self.touch(before)
@@ -334,6 +351,17 @@ cdef class Group:
                 count += len(self._again[rank])
         return count
 
+    cdef uint64_t left(self, int mask) except? 0:
+        """As `count`, for receivers: counting walks over all chunks of a large mailbox, so it is not done for every message."""
+        if mask != self._left_mask or self._left_uses == 0:
+            self._left = self.count(mask)
+            self._left_mask = mask
+            self._left_uses = LEFT_USES
+        elif self._left:
+            self._left -= 1
+        self._left_uses -= 1
+        return self._left
+
     # what becomes of what was given out
 
     def is_there(self, uint64_t msg_id, uint64_t now):
@@ -352,17 +380,48 @@ cdef class Group:
         return 0
 
     cdef int finish(self, Handout handout, Open* item) except -1:
-        """The message is done, or gone."""
-        former = None if self._former is None else self._former.pop(item.msg_id, None)
-        if item.attempts > 1:
-            if self._retried is None:
-                self._retried = OrderedDict()
-            self._retried[item.msg_id] = item.attempts, former
-            if len(self._retried) > RETRIED_MAX:
-                self._retried.popitem(last=False)
+        """The message is done."""
+        self._remember(item)
+        if item.msg_id > self.cursors[item.rank]:  # else it would be given out when the cursor comes there
+            item.state = DONE
+            item.due = 0
+            if handout.reasons is not None:
+                handout.reasons.pop(item.msg_id, None)
+            return self.touch(handout)
+        return self.drop(handout, item)
+
+    cdef int drop(self, Handout handout, Open* item) except -1:
+        """Forget an open message, because it is done or gone."""
+        self.forget_holders(item.msg_id)
         del self.open[item.msg_id]
         handout.remove(item)
         return self.touch(handout)
+
+    cdef int _remember(self, const Open* item) except -1:
+        """Note what is asked of a message after it is done, if that is more than nothing."""
+        former = () if self._former is None else self._former.get(item.msg_id, ())
+        if item.attempts > 1 or former:
+            if self._retried is None:
+                self._retried = OrderedDict()
+            self._retried.pop(item.msg_id, None)
+            self._retried[item.msg_id] = item.attempts, frozenset(former) - {item.holder}
+            if len(self._retried) > RETRIED_MAX:
+                self._retried.popitem(last=False)
+        return 0
+
+    cdef int note_holder(self, const Open* item) except -1:
+        """Whoever has the message is about to be one of those who had it."""
+        if item.holder:
+            if self._former is None:
+                self._former = {}
+            self._former.setdefault(item.msg_id, []).append(item.holder)
+        return 0
+
+    cdef int forget_holders(self, uint64_t msg_id) except -1:
+        """Who had the message is not asked any more."""
+        if self._former is not None:
+            self._former.pop(msg_id, None)
+        return 0
 
     cdef int put_back(self, Handout handout, Open* item, OpenState state, uint64_t due, uint64_t now) except -1:
         """Let the message be given out again, at `due` (Unix ms) or, with 0, at once."""
@@ -376,9 +435,19 @@ cdef class Group:
         return self.touch(handout)
 
     cdef int _offer(self, int rank, uint64_t msg_id) except -1:
+        cdef list heap
+        cdef Handout handout
         if self._again is None:
             self._again = [[] for _ in range(LEVELS)]
-        heappush(self._again[rank], msg_id)
+        heap = self._again[rank]
+        if <size_t>len(heap) > 2 * <size_t>len(self.open) + OFFERS_SLACK:
+            kept = []
+            for other in sorted(set(heap)):
+                handout = self.open.get(other)
+                if handout is not None and handout.is_offered(other):
+                    kept.append(other)
+            heap[:] = kept
+        heappush(heap, msg_id)
         return self.ledger.stir(self)
 
     cdef int bury(self, Handout handout, Open* item, bytes reason) except -1:
@@ -400,18 +469,19 @@ cdef class Group:
             handout.reasons[msg_id] = reason
 
     def give_back(self, Handout handout not None, reached, uint64_t now):
-        """The messages of the handout never reached anybody, but for those in `reached`: give them out again, no attempt counted."""
+        """Of the handout, only the msg_ids in `reached` got to somebody: give the others out again, no attempt counted."""
         cdef uint32_t at
         cdef Open* item
+        if self.gone:
+            return
         for at in range(handout.count):
             item = &handout.items[at]
-            if item.msg_id in reached:
+            if item.state not in (LEASED, HANDED) or item.msg_id in reached:
                 continue
             if item.state == LEASED:
                 item.attempts -= 1
-            elif item.state != HANDED:
-                continue
-            item.holder = 0
+            former = None if self._former is None else self._former.get(item.msg_id)
+            item.holder = former.pop() if former else 0  # as it was before
             self.put_back(handout, item, RETURNED, 0, now)
 
     def discard(self, uint64_t msg_id):
@@ -442,7 +512,7 @@ cdef class Group:
         for msg_id, handout in list(self.open.items()):
             item = handout.find(msg_id)
             if item.state not in (LEASED, HANDED) and not self.is_there(msg_id, now):
-                self.finish(handout, item)
+                self.drop(handout, item)
         self._tidy_at = 2 * len(self.open) + TIDY_MIN
         return 0
 
@@ -474,21 +544,36 @@ cdef class Group:
 
         Returns how many messages are still on their way.
         """
-        cdef uint32_t at = 0
-        while at < handout.count and handout.items[at].state == HANDED and handout.items[at].due <= position:
-            del self.open[handout.items[at].msg_id]
+        cdef uint32_t at = 0, kept = 0, waiting = 0
+        cdef Open* item
+        if self.gone:
+            return 0
+        while at < handout.count:
+            item = &handout.items[at]
+            if item.state == HANDED and item.due > position:
+                waiting = handout.count - at
+                break
             at += 1
-        if at:
-            handout.count -= at
-            memmove(handout.items, handout.items + at, handout.count * sizeof(Open))
+            if item.state == HANDED:
+                self._remember(item)
+                if item.msg_id <= self.cursors[item.rank]:
+                    self.forget_holders(item.msg_id)
+                    del self.open[item.msg_id]
+                    continue
+                item.state = DONE
+            handout.items[kept] = item[0]
+            kept += 1
+        if at > kept:
+            handout.count -= at - kept
+            memmove(handout.items + kept, handout.items + at, (handout.count - kept) * sizeof(Open))
             self.touch(handout)
-        return handout.count
+        return waiting
 
     # what others ask
 
     def start(self, uint64_t from_id):
-        """Go on with the messages from `from_id` on: earlier ones count as done, later ones are given out anew, but for those
-        that somebody has leased, and the dead."""
+        """Go on with the messages from `from_id`, at least 1, on: earlier ones count as done, later ones are given out anew, but
+        for those that somebody has, and the dead."""
         cdef Handout handout
         cdef Open* item
         cdef int rank
@@ -496,9 +581,9 @@ cdef class Group:
             self.cursors[rank] = from_id - 1
         for msg_id, handout in list(self.open.items()):
             item = handout.find(msg_id)
-            if item.state in (LAPSED, RETURNED) and msg_id < from_id:
-                self.finish(handout, item)
-        self.overlaps = bool(self.open)
+            if item.state == DONE or item.state in (LAPSED, RETURNED) and msg_id < from_id:
+                self.drop(handout, item)
+        self.overlap = max(self.open, default=0)
         if not self.dirty:
             self.ledger.mark(self)
         self.ledger.stir(self)
@@ -507,11 +592,11 @@ cdef class Group:
         """(state, attempts) of a message of priority `rank`, as docs/protocol.md §4 (STATUS) names states."""
         cdef Handout handout = self.open.get(msg_id)
         cdef Open* item
-        if handout is not None:
+        if handout is not None and not handout.is_done(msg_id):
             item = handout.find(msg_id)
             state = "dead" if item.state == DEAD else "leased" if item.state in (LEASED, HANDED) else "waiting"
             return state, item.attempts
-        if rank >= LEVELS or msg_id > self.cursors[rank]:
+        if handout is None and (rank >= LEVELS or msg_id > self.cursors[rank]):
             return "waiting", 0
         return "done", self._remembered(msg_id)[0]
 
@@ -522,15 +607,15 @@ cdef class Group:
     def was_finished_by_another(self, uint64_t msg_id, uint64_t holder, attempt):
         """Whether a message that is done was leased again since this client, or this attempt, had it."""
         attempts, former = self._remembered(msg_id)
-        return attempts > attempt if attempt is not None else holder in (former or ())
+        return attempts > attempt if attempt is not None else holder in former
 
     def was_leased_again(self, uint64_t msg_id, uint64_t holder, attempt):
-        """Whether an open message is leased to somebody else since this client, or this attempt, had it."""
+        """Whether an open message was leased to somebody else since this client, or this attempt, had it."""
         cdef Handout handout = self.open[msg_id]
         cdef Open* item = handout.find(msg_id)
         if attempt is not None:
             return item.attempts != attempt
-        if item.state != LEASED or item.holder == holder or self._former is None:
+        if item.holder == holder or self._former is None:
             return False
         return holder in self._former.get(msg_id, ())
 
@@ -549,6 +634,6 @@ cdef class Group:
                 if self.is_there(msg_id, now):
                     found.append((msg_id, item.attempts, (handout.reasons or {}).get(msg_id, b"")))
                 else:
-                    self.finish(handout, item)
+                    self.drop(handout, item)
         found.sort()
         return found

@@ -20,15 +20,16 @@ cdef class Fetch(TimerOwner):
     cdef readonly uint64_t lease_ms
     cdef readonly uint64_t holder
     cdef readonly uint64_t deadline_ms
-    cdef readonly bint over
+    cdef readonly bint waits   # it is among those who wait
+    cdef readonly bint over    # it waits no more
 
 
 cdef class MailboxGroups:
     # What a mailbox has of groups, from the first one on.
     cdef readonly dict by_name
     cdef readonly dict attentive           # groups for which a FETCH waits, as keys
-    cdef readonly list readers             # FETCHes without a group that wait
-    cdef readonly uint32_t waiting         # how many FETCHes wait
+    cdef readonly dict readers             # FETCHes without a group that wait, as keys in their order
+    cdef readonly uint64_t waiting         # FETCHes that wait
     cdef uint32_t next_number
 
 
@@ -37,9 +38,9 @@ cdef class Groups(Ledger):
     cdef list _loaded_late
     cdef list _loaded
     cdef list _deferred                    # groups whose receivers go first this time
-    cdef list _readers                     # mailboxes with FETCHes without a group, to be looked after
+    cdef dict _readers                     # mailboxes with FETCHes without a group, to be looked after
 
     cdef int stir_mailbox(self, Mailbox mailbox) except -1
     cdef int appeared(self, Mailbox mailbox, int rank, uint64_t msg_id) except -1
-    cdef int _look_whether_fetched(self, Group group) except -1
+    cdef int _leave(self, Fetch fetch) except -1
     cdef int _dispatch(self, Group group, uint64_t now) except -1

@@ -14,6 +14,7 @@ class Fetch(TimerOwner):
     lease_ms: int
     holder: int
     deadline_ms: int
+    waits: bool
     over: bool
     def __init__(
         self,
@@ -35,7 +36,7 @@ class Fetch(TimerOwner):
 class MailboxGroups:
     by_name: dict[bytes, Group]
     attentive: Iterable[Group]
-    readers: list[Fetch]
+    readers: Iterable[Fetch]
     waiting: int
     def __init__(self) -> None: ...
 

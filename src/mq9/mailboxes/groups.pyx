@@ -4,10 +4,10 @@ Each group has a row that says how far it is, and one for each handout with unfi
 group is when a batch is sealed, so that many changes cost one row (docs/protocol.md §4).
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 
 from mq9.mailboxes.batch cimport Batch
-from mq9.mailboxes.group cimport DEAD, HANDED, LEASED, RETURNED, Choice, Handout, Open
+from mq9.mailboxes.group cimport DEAD, DONE, HANDED, LEASED, RETURNED, Choice, Handout, Open
 from mq9.mailboxes.mailbox cimport LEVELS
 from mq9.mailboxes.format import DamagedError, GroupRow, HandoutRow, group_key
 from mq9.store.contract import Table
@@ -83,7 +83,7 @@ cdef class MailboxGroups:
     def __init__(self):
         self.by_name = {}
         self.attentive = {}
-        self.readers = []
+        self.readers = {}
         self.next_number = 1
 
 
@@ -101,7 +101,7 @@ cdef class Groups(Ledger):
         self._ended = deque()
         self._loaded = []
         self._loaded_late = []
-        self._readers = []
+        self._readers = {}
 
     def find(self, Mailbox mailbox not None, bytes name not None):
         """The group of this name, or None."""
@@ -128,12 +128,13 @@ cdef class Groups(Ledger):
         """Let a FETCH that has found nothing wait until something comes or its time is up."""
         cdef MailboxGroups book = self._book(fetch.mailbox)
         if fetch.group is None:
-            book.readers.append(fetch)
+            book.readers[fetch] = None
         else:
             if fetch.group.fetches is None:
-                fetch.group.fetches = deque()
+                fetch.group.fetches = OrderedDict()
                 book.attentive[fetch.group] = None
-            fetch.group.fetches.append(fetch)
+            fetch.group.fetches[fetch] = None
+        fetch.waits = True
         book.waiting += 1
         self.timers.add(fetch.deadline_ms, fetch, 0)
 
@@ -143,8 +144,8 @@ cdef class Groups(Ledger):
         cdef Group group
         for group in book.attentive:
             self.stir(group)
-        if book.readers and mailbox not in self._readers:
-            self._readers.append(mailbox)
+        if book.readers:
+            self._readers[mailbox] = None
             self._wants_run()
         return 0
 
@@ -159,19 +160,19 @@ cdef class Groups(Ledger):
         while self.stirred:
             group = self.stirred.popleft()
             group.stirred = False
+            if group.members:
+                group.wake_members()
             if not group.gone and group.fetches:
                 self._dispatch(group, now)
         if self._readers:
-            mailboxes, self._readers = self._readers, []
+            mailboxes, self._readers = self._readers, {}
             for mailbox in mailboxes:
-                if mailbox.groups is not None:
-                    for fetch in mailbox.groups.readers:
-                        if not fetch.is_open():
-                            self._close(fetch)
-                            fetch.abandoned()
-                        elif fetch.look():
-                            self._close(fetch)
-                    mailbox.groups.readers[:] = [fetch for fetch in mailbox.groups.readers if not fetch.over]
+                for fetch in list(mailbox.groups.readers) if mailbox.groups is not None else ():
+                    if not fetch.is_open():
+                        self.withdraw(fetch)
+                    elif fetch.look():
+                        self._leave(fetch)
+                        self._close(fetch)
 
     cdef int _dispatch(self, Group group, uint64_t now) except -1:
         """Share what the group has among those who wait: an idle worker gets the next message at once, and none gets all."""
@@ -179,12 +180,9 @@ cdef class Groups(Ledger):
         cdef Fetch fetch
         cdef Handout handout
         while group.fetches and group.peek((1 << LEVELS) - 1, now, &choice):
-            fetch = group.fetches[0]
-            if fetch.over or not fetch.is_open():
-                group.fetches.popleft()
-                if not fetch.over:
-                    self._close(fetch)
-                    fetch.abandoned()
+            fetch = next(iter(group.fetches))
+            if not fetch.is_open():
+                self.withdraw(fetch)
                 continue
             if group.members and not group.receivers_first:
                 # Receivers are served after this: every other time those who FETCH wait for what they leave.
@@ -194,43 +192,44 @@ cdef class Groups(Ledger):
                 self._wants_run()
                 return 0
             group.receivers_first = False
-            group.fetches.popleft()
-            parties = len(group.fetches) + 1
+            share = group.count((1 << LEVELS) - 1) // len(group.fetches)
             handout = group.lease(
-                max(1, min(<uint64_t>fetch.limit, group.count((1 << LEVELS) - 1) // parties)), fetch.bytes_max, fetch.lease_ms, fetch.holder, now
+                max(1, min(fetch.limit, share)), fetch.bytes_max, fetch.lease_ms, fetch.holder, now
             )
+            self._leave(fetch)
             self._close(fetch)
             fetch.answer(handout)
-        return self._look_whether_fetched(group)
+        return 0
 
-    cdef int _look_whether_fetched(self, Group group) except -1:
-        if group.fetches is not None and not group.fetches:
-            group.fetches = None
-            del (<MailboxGroups>group.mailbox.groups).attentive[group]
+    cdef int _leave(self, Fetch fetch) except -1:
+        """Take a FETCH out of those who wait."""
+        cdef MailboxGroups book = fetch.mailbox.groups
+        cdef Group group = fetch.group
+        fetch.waits = False
+        book.waiting -= 1
+        if group is None:
+            del book.readers[fetch]
+        else:
+            del group.fetches[fetch]
+            if not group.fetches:
+                group.fetches = None
+                del book.attentive[group]
         return 0
 
     def withdraw(self, Fetch fetch not None):
-        """Its client has taken back a FETCH that waits."""
-        self.give_up(fetch)
-        self.timers.lose_one()
+        """Nobody waits for the answer to a FETCH that waits."""
+        self._leave(fetch)
+        self._close(fetch)
         fetch.abandoned()
 
     def give_up(self, Fetch fetch not None):
         """The FETCH waits no more, because its time is up."""
-        cdef Group group = fetch.group
         fetch.over = True
-        (<MailboxGroups>fetch.mailbox.groups).waiting -= 1
-        if group is None:
-            (<MailboxGroups>fetch.mailbox.groups).readers.remove(fetch)
-        else:
-            group.fetches.remove(fetch)
-            self._look_whether_fetched(group)
+        self._leave(fetch)
 
     def _close(self, Fetch fetch):
         """The FETCH waits no more; its timer has lost its cause."""
         fetch.over = True
-        if fetch.mailbox.groups is not None:
-            (<MailboxGroups>fetch.mailbox.groups).waiting -= 1
         self.timers.lose_one()
 
     cdef int appeared(self, Mailbox mailbox, int rank, uint64_t msg_id) except -1:
@@ -308,6 +307,9 @@ cdef class Groups(Ledger):
         for group, changed in batch.groups:
             if not group.gone:
                 for handout in changed:
+                    # A batch before this one may have stored it: what is empty is to be removed all the same.
+                    handout.stored = True
+                    group.stored.add(handout.number)
                     group.touch(handout)
                 self.mark(group)
         self._ended.extend(batch.ended)
@@ -316,11 +318,15 @@ cdef class Groups(Ledger):
         """The mailbox is gone, and its groups with it."""
         cdef MailboxGroups book = mailbox.groups
         cdef Group group
+        cdef Handout handout
         cdef Fetch fetch
         waiting = list(book.readers)
         for group in book.by_name.values():
             group.gone = True
             self.groups -= 1
+            for handout in set(group.open.values()):
+                if handout.timer:
+                    self.timers.lose_one()
             waiting.extend(group.fetches or ())
             self._ended.append(group_key(mailbox.number, group.number, 0))
             self._ended.extend([group_key(mailbox.number, group.number, number) for number in group.stored])
@@ -330,12 +336,12 @@ cdef class Groups(Ledger):
             group.fetches = None
         mailbox.groups = None
         for fetch in waiting:
-            if not fetch.over:
-                self._close(fetch)
-                if fetch.is_open():
-                    fetch.mailbox_ended()
-                else:
-                    fetch.abandoned()
+            fetch.waits = False
+            self._close(fetch)
+            if fetch.is_open():
+                fetch.mailbox_ended()
+            else:
+                fetch.abandoned()
 
     # starting with what is stored
 
@@ -396,15 +402,16 @@ cdef class Groups(Ledger):
             for handout in set(group.open.values()):
                 for msg_id in [msg_id for msg_id, _ in handout.listing()]:
                     item = handout.find(msg_id)
-                    if item.state == DEAD or item.state == LEASED or item.due > now:
+                    if item.state in (DEAD, DONE, LEASED) or item.due > now:
                         continue
                     item.due = 0
                     group._offer(item.rank, msg_id)
                 handout.due(0, now)
                 for msg_id, _ in handout.listing():
-                    if group.open.get(msg_id) is handout and not group.is_there(msg_id, now):
-                        group.finish(handout, handout.find(msg_id))
-            group.overlaps = bool(group.open)
+                    item = handout.find(msg_id)
+                    if item.state != LEASED and not group.is_there(msg_id, now):
+                        group.drop(handout, item)
+            group.overlap = max(group.open, default=0)
         for mailbox, rank, msg_id, visible_ms in self._loaded_late:
             for group in (<MailboxGroups>(<Mailbox>mailbox).groups).by_name.values():
                 if visible_ms > group.late_ms and msg_id not in group.open:

@@ -5,7 +5,7 @@ The rules for every state that a message can be in for a group stand here, and n
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from mq9.mailboxes.group cimport ATTEMPTS_MAX, DEAD, HANDED, LAPSED, LEASED, RETURNED, Group, Handout, Open
+from mq9.mailboxes.group cimport ATTEMPTS_MAX, DEAD, DONE, HANDED, LAPSED, LEASED, RETURNED, Group, Handout, Open
 from mq9.mailboxes.index cimport Entry, entry_is_gone
 from mq9.protocol import ProtocolError
 
@@ -53,20 +53,23 @@ cdef int _settle_one(
 ) except -1:
     """Settle one message; `keep`: only see whether an ack is in order."""
     cdef Handout handout = group.open.get(msg_id)
-    cdef Open* item
+    cdef Open* item = NULL if handout is None else handout.find(msg_id)
     op = request.op
-    if handout is None:
-        problem = _not_open(group, op, msg_id, holder, request.attempt, now)
+    problem = None
+    if item == NULL or item.state == DONE:
+        problem = _not_open(group, item != NULL, op, msg_id, holder, request.attempt, now)
+    elif (op != "ack" or item.state not in (LEASED, HANDED)) and not group.is_there(msg_id, now):
+        problem = ProtocolError(404, "no such message")
+    elif op == "revive":
+        problem = _revive(group, handout, item, now)
+    elif item.state == RETURNED and item.attempts == 0:  # it never reached anybody, or was revived
+        problem = ProtocolError(409, f"message {msg_id} was not handed out")
     elif group.was_leased_again(msg_id, holder, request.attempt):
         problem = ProtocolError(409, f"message {msg_id} was leased again")
     else:
-        item = handout.find(msg_id)
-        problem = None
         if op == "ack":
             if not keep:
                 group.finish(handout, item)
-        elif op == "revive":
-            problem = _revive(group, handout, item, now)
         elif item.state == HANDED:  # handing over to a receiver counts as done
             problem = ProtocolError(409, f"message {msg_id} is done")
         elif item.state == DEAD:
@@ -79,6 +82,8 @@ cdef int _settle_one(
         elif item.state == RETURNED:
             problem = ProtocolError(409, f"message {msg_id} was given back")
         else:
+            if item.state == LAPSED and item.holder != holder:
+                group.note_holder(item)
             item.state = LEASED
             item.due = now + <uint64_t>request.lease_ms
             item.holder = holder
@@ -89,13 +94,16 @@ cdef int _settle_one(
     return 0
 
 
-cdef _not_open(Group group, op, uint64_t msg_id, uint64_t holder, attempt, uint64_t now):
-    """What there is to say of a message that the group does not hold; None when an ack of it is in order."""
+cdef _not_open(Group group, bint done, op, uint64_t msg_id, uint64_t holder, attempt, uint64_t now):
+    """What there is to say of a message that is not unfinished; None when an ack of it is in order.
+
+    `done`: whether it is known to be finished; else the cursor tells.
+    """
     cdef int rank
     cdef Entry* entry = group.mailbox.find(msg_id, &rank)
     if entry == NULL or entry_is_gone(entry, now):
         return ProtocolError(404, "no such message")
-    if not group.is_done(msg_id, rank):
+    if not done and not group.is_done(msg_id, rank):
         return ProtocolError(409, f"message {msg_id} was not handed out")
     if op == "ack" and not group.was_finished_by_another(msg_id, holder, attempt):
         return None
@@ -107,11 +115,9 @@ cdef _not_open(Group group, op, uint64_t msg_id, uint64_t holder, attempt, uint6
 cdef _revive(Group group, Handout handout, Open* item, uint64_t now):
     if item.state != DEAD:
         return ProtocolError(409, f"message {item.msg_id} is not dead")
-    if not group.is_there(item.msg_id, now):
-        group.finish(handout, item)
-        return ProtocolError(404, "no such message")
     item.attempts = 0
     item.holder = 0
+    group.forget_holders(item.msg_id)
     if handout.reasons is not None:
         handout.reasons.pop(item.msg_id, None)
     group.put_back(handout, item, RETURNED, 0, now)

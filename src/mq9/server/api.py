@@ -214,6 +214,10 @@ class Api:
             return None
         return None
 
+    def left(self, session: MailSession) -> None:
+        """A client has gone."""
+        self._leasing.left(session)
+
     def _mailbox(self, mail_id: bytes) -> Mailbox:
         """The mailbox that a request names.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from mq9.mailboxes.group import Group, Handout
@@ -18,7 +18,7 @@ from mq9.mailboxes.office import PostOffice
 from mq9.mailboxes.operations import NO_GROUP, NO_MAILBOX
 from mq9.mailboxes.reading import leased_item, read_message
 from mq9.mailboxes.settling import settle
-from mq9.protocol import PRIORITIES, AckRequest, LeaseRequest, ProtocolError, dump
+from mq9.protocol import AckRequest, LeaseRequest, ProtocolError, dump
 from mq9.store.contract import StoreError
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ class Leasing:
         self.groups_max = groups_max
         self.now = now
         self._tasks: set[asyncio.Task[None]] = set()
-        self._under_way: dict[int, int] = {}
-        self._waiting: dict[int, set[_Fetch]] = {}
+        # For each client what it waits for: FETCHes, and requests that look for the message to begin with.
+        self._under_way: dict[int, set[object]] = {}
 
     def fetch(self, session: MailSession, mailbox: Mailbox, request: LeaseRequest, reply: bytes | None) -> None:
         """Begin a FETCH; its answer goes to `reply`.
@@ -64,22 +64,19 @@ class Leasing:
         """
         if reply is None:
             return
-        if self._under_way.get(session.client_id, 0) >= LEASES_MAX:
-            self._take_back(session)
-        if self._under_way.get(session.client_id, 0) >= LEASES_MAX:
-            raise ProtocolError(429, f"at most {LEASES_MAX} FETCHes of one client may be under way")
-        self._under_way[session.client_id] = self._under_way.get(session.client_id, 0) + 1
-        group = None if request.group is None else self.office.groups.find(mailbox, request.group.encode())
-        if group is not None and not request.force_deliver:
-            self._lease(session, mailbox, group, request, reply)
-        elif request.deliver == "from_time":
-            self.spawn(self._begin_at_time(session, mailbox, request, reply))
+        self._look_whether_too_many(session)
+        group = None
+        if request.group is not None:
+            group = self.office.groups.find(mailbox, request.group.encode())
+            if group is not None and not request.force_deliver:
+                self._lease(session, mailbox, group, request, reply)
+                return
+        if request.deliver == "from_time":
+            search = object()
+            self._under_way.setdefault(session.client_id, set()).add(search)
+            self.spawn(self._begin_at_time(session, mailbox, request, reply, search))
         else:
-            try:
-                self._begin(session, mailbox, request, reply, self._first_id(mailbox, request))
-            except ProtocolError:
-                self.done(session)
-                raise
+            self._begin(session, mailbox, request, reply, self._first_id(mailbox, request))
 
     def join(self, mailbox: Mailbox, name: bytes) -> Group:
         """The group that a queue-group receiver joins; a new one starts with the oldest message.
@@ -100,9 +97,15 @@ class Leasing:
         if group is None:
             raise ProtocolError(404, NO_GROUP)
         refused = settle(group, request, session.client_id, self.now())
-        if refused and len(refused) == max(1, len(request.msg_ids)):
-            raise refused[0][1]
-        self.office.then(_Settled(session, subject, reply, refused))
+        settled = _Settled(session, subject, reply, refused, named=bool(request.msg_ids))
+        if len(refused) == max(1, len(request.msg_ids)):
+            settled.apply(self.now())
+        else:
+            self.office.then(settled)
+
+    def left(self, session: MailSession) -> None:
+        """A client has gone: nobody waits for what it waited for."""
+        self._withdraw(self._under_way.get(session.client_id, ()))
 
     async def stop(self) -> None:
         """End everything that is under way."""
@@ -118,27 +121,29 @@ class Leasing:
 
     # beginning
 
-    async def _begin_at_time(self, session: MailSession, mailbox: Mailbox, request: LeaseRequest, reply: bytes) -> None:
+    async def _begin_at_time(
+        self, session: MailSession, mailbox: Mailbox, request: LeaseRequest, reply: bytes, search: object
+    ) -> None:
         try:
             first = await self._first_since(mailbox, int((request.from_time or 0) * 1_000))
             if mailbox.is_expired(self.now()):
                 raise ProtocolError(404, NO_MAILBOX)
             self._begin(session, mailbox, request, reply, first)
         except ProtocolError as error:
-            self.done(session)
             session.respond_error(reply, error)
         except StoreError as error:
             log.error("cannot read for a FETCH: %s", error)  # noqa: TRY400 - the sentence says it all
-            self.done(session)
             session.respond_error(reply, ProtocolError(503, "the storage is unavailable"))
+        finally:
+            self.done(session, search)
 
     def _begin(
         self, session: MailSession, mailbox: Mailbox, request: LeaseRequest, reply: bytes, first_id: int
     ) -> None:
         """A FETCH that begins at a message: without a group, of a new group, or with force_deliver."""
         if request.group is None:
-            reading = _Reading(self, session, mailbox, None, request, reply)
-            reading.begin_at(first_id)
+            reading = _Reading(self, session, mailbox, request, reply, first_id)
+            self._under_way.setdefault(session.client_id, set()).add(reading)
             if not reading.look():
                 self._wait(reading, request)
             return
@@ -147,7 +152,7 @@ class Leasing:
         if group is None:
             group = self._create(mailbox, name, first_id)
         elif request.force_deliver:
-            group.start(first_id)
+            group.start(max(first_id, 1))
         self._lease(session, mailbox, group, request, reply)
 
     def _create(self, mailbox: Mailbox, name: bytes, first_id: int) -> Group:
@@ -159,6 +164,7 @@ class Leasing:
 
     def _lease(self, session: MailSession, mailbox: Mailbox, group: Group, request: LeaseRequest, reply: bytes) -> None:
         fetch = _Lease(self, session, mailbox, group, request, reply)
+        self._under_way.setdefault(session.client_id, set()).add(fetch)
         handout = None
         if not group.fetches:  # else those that wait already come first
             handout = group.lease(request.limit, self.payload_max, request.lease_ms, session.client_id, self.now())
@@ -167,25 +173,11 @@ class Leasing:
         else:
             self._wait(fetch, request)
 
-    def _wait(self, fetch: _Fetch, request: LeaseRequest) -> None:
+    def _wait(self, fetch: Fetch, request: LeaseRequest) -> None:
         if request.wait_ms:
-            self._waiting.setdefault(fetch.holder, set()).add(fetch)
             self.office.groups.wait(fetch)
         else:
             fetch.answer(None)
-
-    def _take_back(self, session: MailSession) -> None:
-        """End the client's FETCHes for whose answers it does not wait any more."""
-        for fetch in list(self._waiting.get(session.client_id, ())):
-            if not fetch.is_open():
-                self.office.groups.withdraw(fetch)
-
-    def wakes(self, fetch: _Fetch) -> None:
-        """A FETCH waits no more."""
-        waiting = self._waiting.get(fetch.holder, set())
-        waiting.discard(fetch)
-        if not waiting:
-            self._waiting.pop(fetch.holder, None)
 
     def _first_id(self, mailbox: Mailbox, request: LeaseRequest) -> int:
         """Where a FETCH begins that does not begin at a time."""
@@ -199,12 +191,14 @@ class Leasing:
         while low < high:
             middle = (low + high) // 2
             page = mailbox.page(middle, _ALL, 1, self.now())
-            if not page or page[0][0] >= high:
+            if not page or page[0][0] > high:
                 high = middle
                 continue
-            msg_id, block, offset, *_ = page[0]
-            data = await self.blocks.read(block)
-            if data is not None and read_message(data, offset).time_ms < since_ms:
+            msg_id = page[0][0]
+            found = await self.blocks.find(mailbox, msg_id, self.now)
+            if found is None:  # it has ended meanwhile
+                continue
+            if found[0] is not None and read_message(found[0], found[1]).time_ms < since_ms:
                 low = msg_id
             else:
                 high = middle
@@ -212,22 +206,39 @@ class Leasing:
 
     # answering
 
-    def done(self, session: MailSession) -> None:
+    def done(self, session: MailSession, what: object) -> None:
         """A FETCH of the client is answered, or will never be."""
-        self._under_way[session.client_id] -= 1
-        if not self._under_way[session.client_id]:
+        mine = self._under_way[session.client_id]
+        mine.remove(what)
+        if not mine:
             del self._under_way[session.client_id]
 
+    def _look_whether_too_many(self, session: MailSession) -> None:
+        mine = self._under_way.get(session.client_id, set())
+        if len(mine) >= LEASES_MAX:
+            self._withdraw([fetch for fetch in mine if isinstance(fetch, Fetch) and not fetch.is_open()])
+        if len(mine) >= LEASES_MAX:
+            raise ProtocolError(429, f"at most {LEASES_MAX} FETCHes of one client may be under way")
 
-class _Fetch(Fetch):
-    """A FETCH of a client, from when it came until it is answered."""
+    def _withdraw(self, fetches: Collection[object]) -> None:
+        for fetch in list(fetches):
+            if isinstance(fetch, Fetch) and fetch.waits:
+                self.office.groups.withdraw(fetch)
+
+    def respond(self, session: MailSession, reply: bytes, items: list[bytes]) -> None:
+        """Answer a FETCH."""
+        session.respond(reply, b'{"error": "", "messages": [%b]}' % b", ".join(items))
+
+
+class _Lease(Fetch):
+    """A FETCH of a group."""
 
     def __init__(
         self,
         leasing: Leasing,
         session: MailSession,
         mailbox: Mailbox,
-        group: Group | None,
+        group: Group,
         request: LeaseRequest,
         reply: bytes,
     ) -> None:
@@ -243,6 +254,7 @@ class _Fetch(Fetch):
         )
         self._leasing = leasing
         self._session = session
+        self._group = group
         self._reply = reply
 
     def is_open(self) -> bool:
@@ -251,38 +263,25 @@ class _Fetch(Fetch):
 
     def abandoned(self) -> None:
         """Its client waits no more."""
-        self._leasing.wakes(self)
-        self._leasing.done(self._session)
-
-    def mailbox_ended(self) -> None:
-        """There is nothing to wait for any more."""
-        self._leasing.wakes(self)
-        self._refuse(ProtocolError(404, NO_MAILBOX))
-
-    def _respond(self, items: list[bytes]) -> None:
-        self._leasing.done(self._session)
-        self._session.respond(self._reply, b'{"error": "", "messages": [%b]}' % b", ".join(items))
-
-    def _refuse(self, error: ProtocolError) -> None:
-        self._leasing.done(self._session)
-        self._session.respond_error(self._reply, error)
-
-
-class _Lease(_Fetch):
-    """A FETCH of a group."""
-
-    group: Group
+        self._leasing.done(self._session, self)
 
     def answer(self, handout: Handout | None) -> None:
         """It is answered when its leases, and the group itself, are durable."""
-        self._leasing.wakes(self)
         self._handout = handout
         self._leasing.office.then(self)
+
+    def mailbox_ended(self) -> None:
+        """There is nothing to wait for any more."""
+        self._refuse(ProtocolError(404, NO_MAILBOX))
 
     def apply(self, now: int) -> None:
         """The leases are durable."""
         if self._handout is None:
-            self._respond([])
+            self._leasing.respond(self._session, self._reply, [])
+            self._leasing.done(self._session, self)
+            return
+        if self.mailbox.is_expired(now):
+            self.mailbox_ended()
             return
         items: list[tuple[int, bytes]] = []
         listing = self._handout.listing() if self.is_open() else []
@@ -292,69 +291,107 @@ class _Lease(_Fetch):
                 continue
             block = self._leasing.office.delivery.cache.find(place[0])
             if block is None:
-                self._leasing.spawn(self._read_rest(items, listing[at:]))
+                self._leasing.spawn(self._read_rest(self._handout, items, listing[at:]))
                 return
             items.append((msg_id, leased_item(block, place[1], attempt)))
-        self._respond_fitting(items)
+        self._respond(self._handout, items)
 
     def fail(self, error: ProtocolError) -> None:
         """The leases are not: whatever comes next may be leased anew."""
         if self._handout is not None:
-            self.group.give_back(self._handout, (), self._leasing.now())
+            self._group.give_back(self._handout, (), self._leasing.now())
         self._refuse(error)
 
-    async def _read_rest(self, items: list[tuple[int, bytes]], listing: list[tuple[int, int]]) -> None:
+    async def _read_rest(
+        self, handout: Handout, items: list[tuple[int, bytes]], listing: list[tuple[int, int]]
+    ) -> None:
         try:
             for msg_id, attempt in listing:
                 found = await self._leasing.blocks.find(self.mailbox, msg_id, self._leasing.now)
                 if found is not None and found[0] is None:
-                    self.group.discard(msg_id)
+                    self._group.discard(msg_id)
                 elif found is not None and found[0] is not None:
                     items.append((msg_id, leased_item(found[0], found[1], attempt)))
         except StoreError as error:
             log.error("cannot read for a FETCH: %s", error)  # noqa: TRY400 - the sentence says it all
             self.fail(ProtocolError(503, "the storage is unavailable"))
         else:
-            self._respond_fitting(items)
+            self._respond(handout, items)
 
-    def _respond_fitting(self, items: list[tuple[int, bytes]]) -> None:
+    def _respond(self, handout: Handout, items: list[tuple[int, bytes]]) -> None:
         """Answer with as many items as fit into a reply; the others go to somebody else."""
         size, fitting = _REPLY_OVERHEAD, 0
-        if self.is_open():
-            for _, item in items:
-                size += len(item) + 2
-                if fitting and size > self._leasing.payload_max:
-                    break
-                fitting += 1
-        if self._handout is not None and len(self._handout) > fitting:
+        for _, item in items if self.is_open() else ():
+            size += len(item) + 2
+            if fitting and size > self._leasing.payload_max:
+                break
+            fitting += 1
+        if fitting < len(items) or not self.is_open():
             reached = {msg_id for msg_id, _ in items[:fitting]}
-            self.group.give_back(self._handout, reached, self._leasing.now())
-        self._respond([item for _, item in items[:fitting]])
+            self._group.give_back(handout, reached, self._leasing.now())
+        self._leasing.done(self._session, self)
+        self._leasing.respond(self._session, self._reply, [item for _, item in items[:fitting]])
+
+    def _refuse(self, error: ProtocolError) -> None:
+        self._leasing.done(self._session, self)
+        self._session.respond_error(self._reply, error)
 
 
-class _Reading(_Fetch):
+class _Reading(Fetch):
     """A FETCH without a group: it reads and remembers nothing."""
 
-    def begin_at(self, first_id: int) -> None:
-        """Read from this message on."""
+    def __init__(
+        self,
+        leasing: Leasing,
+        session: MailSession,
+        mailbox: Mailbox,
+        request: LeaseRequest,
+        reply: bytes,
+        first_id: int,
+    ) -> None:
+        super().__init__(
+            leasing.office.groups,
+            mailbox,
+            None,
+            request.limit,
+            leasing.payload_max,
+            0,
+            session.client_id,
+            leasing.now() + request.wait_ms,
+        )
+        self._leasing = leasing
+        self._session = session
+        self._reply = reply
         self._after = max(first_id - 1, 0)
+
+    def is_open(self) -> bool:
+        """Whether its client still waits for the answer: to take a FETCH back, it ends the subscription for it."""
+        return self._session.listens(self._reply)
+
+    def abandoned(self) -> None:
+        """Its client waits no more."""
+        self._leasing.done(self._session, self)
 
     def look(self) -> bool:
         """Whether there is something to answer; then it is answered."""
         found: list[tuple[int, int, int, int, int]] = []
-        for rank in range(len(PRIORITIES)):
+        for rank in range(5):
             found += self.mailbox.page(self._after, 1 << rank, self.limit - len(found), self._leasing.now())
             if len(found) == self.limit:
                 break
         if found:
-            self._leasing.wakes(self)
             self._leasing.spawn(self._read([msg_id for msg_id, *_ in found]))
         return bool(found)
 
     def answer(self, handout: Handout | None) -> None:
         """Nothing has come in time."""
-        self._leasing.wakes(self)
-        self._respond([])
+        self._leasing.respond(self._session, self._reply, [])
+        self._leasing.done(self._session, self)
+
+    def mailbox_ended(self) -> None:
+        """There is nothing to wait for any more."""
+        self._leasing.done(self._session, self)
+        self._session.respond_error(self._reply, ProtocolError(404, NO_MAILBOX))
 
     async def _read(self, msg_ids: list[int]) -> None:
         items: list[bytes] = []
@@ -371,30 +408,42 @@ class _Reading(_Fetch):
                 items.append(item)
         except StoreError as error:
             log.error("cannot read for a FETCH: %s", error)  # noqa: TRY400 - the sentence says it all
-            self._refuse(ProtocolError(503, "the storage is unavailable"))
+            self._session.respond_error(self._reply, ProtocolError(503, "the storage is unavailable"))
         else:
-            self._respond(items)
+            self._leasing.respond(self._session, self._reply, items)
+        finally:
+            self._leasing.done(self._session, self)
 
 
 class _Settled:
     """The answer to an ACK, when what it says is durable."""
 
     def __init__(
-        self, session: MailSession, subject: bytes, reply: bytes | None, refused: list[tuple[int, ProtocolError]]
+        self,
+        session: MailSession,
+        subject: bytes,
+        reply: bytes | None,
+        refused: list[tuple[int, ProtocolError]],
+        *,
+        named: bool,
     ) -> None:
         self._session = session
         self._subject = subject
         self._reply = reply
         self._refused = refused
+        self._named = named
 
     def apply(self, now: int) -> None:
-        """It is durable."""
-        if self._refused and self._reply is not None:
-            error = self._refused[0][1]
+        """What was not refused is durable."""
+        if not self._refused:
+            self._session.respond(self._reply, b'{"error": ""}')
+            return
+        error = self._refused[0][1]
+        if self._named and self._reply is not None:
             body = {"error": error.sentence, "code": error.code, "msg_ids": [msg_id for msg_id, _ in self._refused]}
             self._session.respond_error(self._reply, error, dump(body))
         else:
-            self._session.respond(self._reply, b'{"error": ""}')
+            self._session.refuse(self._subject, self._reply, error)
 
     def fail(self, error: ProtocolError) -> None:
         """It is not."""

@@ -36,7 +36,7 @@ cdef class MailReceiver(Receiver):
     cdef bytes sid
     cdef uint64_t delivered
     cdef uint64_t maximum       # 0: none
-    cdef bint _is_listed        # its handout is among the session's
+    cdef bint _is_listed        # it is among those that the session awaits
 
 
 cdef class MailSession(Session):
@@ -45,7 +45,7 @@ cdef class MailSession(Session):
     cdef ReplySender _alias_sender
     cdef list _receivers
     cdef list _feeds
-    cdef list _handouts         # of members of groups: what has not reached the socket yet
+    cdef list _awaited          # members of groups whose messages have not all reached the socket yet
     cdef bint _looks_later
     cdef bint _throttled
 

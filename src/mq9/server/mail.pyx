@@ -226,6 +226,7 @@ cdef class MailSession(Session):
         Session.connection_lost(self, exception)
         self._reply_sender = self._alias_sender = None
         self._give_back()
+        self.mail.api.left(self)
 
     def resume_writing(self):
         cdef MailReceiver receiver
@@ -319,17 +320,26 @@ cdef class MailSession(Session):
         (<Group>receiver.group).written(receiver.handout, self.position)
         if not receiver._is_listed:
             receiver._is_listed = self._watches_output = True
-            if self._handouts is None:
-                self._handouts = []
-            self._handouts.append(receiver.handout)
+            if self._awaited is None:
+                self._awaited = []
+            self._awaited.append(receiver)
+        if self.output_size == 0:  # it was so large that it has been written already
+            self.look_what_was_taken()
         return 0
 
     cdef int output_taken(self) except -1:
+        cdef MailReceiver receiver
         cdef Handout handout
         cdef bint waits = False
-        for handout in self._handouts:
-            if handout.count and handout.group.taken(handout, self.taken):
+        cdef list awaited = self._awaited
+        self._awaited = []
+        for receiver in awaited:
+            handout = receiver.handout
+            receiver._is_listed = handout.group.taken(handout, self.taken) > 0
+            if receiver._is_listed:
+                self._awaited.append(receiver)
                 waits = True
+        self._watches_output = waits
         if waits and not self._looks_later:
             self._looks_later = True
             self.hub.loop.call_later(LOOK_AGAIN_S, self._look_again)
@@ -342,10 +352,12 @@ cdef class MailSession(Session):
 
     def _give_back(self):
         """The client is gone: what its socket has not taken goes to others."""
+        cdef MailReceiver receiver
         cdef Handout handout
-        if self._handouts is not None:
-            handouts, self._handouts = self._handouts, []
-            for handout in handouts:
+        if self._awaited is not None:
+            awaited, self._awaited = self._awaited, []
+            for receiver in awaited:
+                handout = receiver.handout
                 handout.group.taken(handout, self.taken)
                 handout.group.give_back(handout, (), self.mail.time_ms())
 
