@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         Unavailable,
     )
     from mq9.sdk.mailbox import AsyncMailbox, AsyncMessage, AsyncReceiver, AsyncWatch
-    from mq9.sdk.values import MailboxEvent, MailboxInfo, Page
+    from mq9.sdk.values import GroupStatus, MailboxEvent, MailboxInfo, Page, Sent, Status
     from mq9.server.embedded import Broker
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "Conflict",
     "ConnectionFailed",
     "Forbidden",
+    "GroupStatus",
     "LimitExceeded",
     "Mailbox",
     "MailboxError",
@@ -56,6 +57,8 @@ __all__ = [
     "Page",
     "Priority",
     "Receiver",
+    "Sent",
+    "Status",
     "StorageFull",
     "Timeout",
     "TooLarge",
@@ -68,7 +71,7 @@ _ELSEWHERE = {
     "mq9.server.embedded": {"Broker"},
     "mq9.sdk.blocking": {"Mailbox", "Message", "Receiver", "Watch"},
     "mq9.sdk.mailbox": {"AsyncMailbox", "AsyncMessage", "AsyncReceiver", "AsyncWatch"},
-    "mq9.sdk.values": {"MailboxEvent", "MailboxInfo", "Page"},
+    "mq9.sdk.values": {"GroupStatus", "MailboxEvent", "MailboxInfo", "Page", "Sent", "Status"},
 }
 
 

@@ -59,6 +59,7 @@ def test_the_quick_start(fresh_broker: BrokerProcess, tmp_path: Path) -> None:
 PYTHON_PAGE = {
     "asyncio.run": ["1 high"],
     "handle.stop": ["first", "second", "called with first", "called with second"],
+    "resume=": ["144", "by hand 1 nobody can read this"],
     "import Broker": ["60"],
 }
 

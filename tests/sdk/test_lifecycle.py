@@ -97,7 +97,7 @@ def test_closing_waits_no_longer_than_it_was_told(broker: BrokerProcess) -> None
     client.close(timeout=0.2)
     assert time.monotonic() - started < 5
     may_go.set()
-    eventually(lambda: not handle._delivery.is_alive())  # type: ignore[union-attr]
+    eventually(lambda: not handle._deliveries[0].is_alive())
 
 
 def test_closing_ends_an_iteration_in_another_thread(broker: BrokerProcess) -> None:

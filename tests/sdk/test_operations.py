@@ -238,10 +238,10 @@ def test_a_message_with_a_ttl_expires(mailbox: Mailbox) -> None:
 
 def test_a_message_at_the_limit_is_stored_and_above_it_too_large(mailbox: Mailbox) -> None:
     box = mailbox.create(ttl=60)
-    room = 1024 * 1024 - len(b"NATS/1.0\r\ncontent-type: application/octet-stream\r\n\r\n")
-    mailbox.send(box, b"x" * room)
+    room = 1024 * 1024 - len(b"NATS/1.0\r\ncontent-type: application/octet-stream\r\nNats-Msg-Id: 1\r\n\r\n")
+    mailbox.send(box, b"x" * room, dedup_id="1")
     with pytest.raises(TooLarge, match="1048576") as refusal:
-        mailbox.send(box, b"x" * (room + 1))
+        mailbox.send(box, b"x" * (room + 1), dedup_id="2")
     assert refusal.value.code == 413
     assert [message.size for message in mailbox.fetch(box)] == [room]
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mq9 import AsyncMailbox, ConnectionFailed, Mailbox, MailboxError, MailboxInfo, Message
+from mq9.sdk import operations
+from tests.sdk.proxy import Proxy
 from tests.sdk.support import READ_AHEAD, eventually, run
 
 if TYPE_CHECKING:
@@ -117,71 +119,27 @@ def test_what_was_read_ahead_comes_once_although_the_broker_repeats_it(own_broke
         assert got == high + low
 
 
-def test_sending_goes_on_through_restarts_and_every_answer_is_true(own_broker: BrokerProcess) -> None:
-    """Whatever was answered is there afterwards; what was not answered may be there, at most once."""
-    answered: list[tuple[int, str]] = []
-    unanswered: list[str] = []
-    stop = threading.Event()
-    with Mailbox(own_broker.url, timeout=20) as client:
+def test_a_send_is_not_repeated_when_the_broker_may_have_forgotten_the_first(
+    broker: BrokerProcess, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations, "REPEATABLE_S", 0.0)
+    box = mailbox.create(ttl=600)
+    with Proxy(broker.url) as proxy, Mailbox(proxy.url, timeout=20) as client:
+        client.fetch(box)
+        proxy.cut_at(b'"msg_id"')
+        with pytest.raises(ConnectionFailed, match="whether it was done is not known"):
+            client.send(box, "x")
+    assert [message.payload for message in mailbox.fetch(box)] == ["x"]
+
+
+def test_what_cannot_be_repeated_fails_at_once_when_the_connection_is_lost(broker: BrokerProcess) -> None:
+    """A second private mailbox would be one that nobody knows of."""
+    with Proxy(broker.url) as proxy, Mailbox(proxy.url, timeout=60) as client:
         box = client.create(ttl=600)
-
-        def send() -> None:
-            n = 0
-            while not stop.is_set():
-                n += 1
-                try:
-                    answered.append((client.send(box, f"{n}"), f"{n}"))
-                except ConnectionFailed:
-                    unanswered.append(f"{n}")
-
-        sender = threading.Thread(target=send)
-        sender.start()
-        for _ in range(3):
-            before = len(answered)
-            eventually(lambda before=before: len(answered) > before + 50, 20)  # type: ignore[misc]
-            own_broker.kill()
-            own_broker.start()
-        stop.set()
-        sender.join()
-        stored = [(message.msg_id, message.payload) for message in client.fetch(box, limit=None)]
-        assert set(answered) <= set(stored)
-        assert len({payload for _, payload in stored}) == len(stored)
-        assert {payload for _, payload in set(stored) - set(answered)} <= set(unanswered)
-
-
-def test_a_lost_connection_fails_a_send_that_was_under_way_at_once(own_broker: BrokerProcess) -> None:
-    """A send is not repeated by itself, since it may have been stored; the sentence says so."""
-    own_broker.stop()
-    hearer = threading.Event()
-
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def hang_up_on_the_request() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.sendall(
-                    b'INFO {"server_id":"x","server_name":"x","version":"2.10.0","go":"x","host":"x","port":1,"proto":1,'
-                    b'"headers":true,"max_payload":1048576}\r\n'
-                )
-                heard = b""
-                while b"HPUB" not in heard:
-                    heard += connection.recv(65536)
-                    if b"PING" in heard and b"PONG" not in heard:
-                        connection.sendall(b"PONG\r\n")
-                        heard += b"PONG"
-            hearer.set()
-
-        thread = threading.Thread(target=hang_up_on_the_request)
-        thread.start()
-        with Mailbox(f"nats://127.0.0.1:{listener.getsockname()[1]}", timeout=10) as client:
-            started = time.monotonic()
-            with pytest.raises(ConnectionFailed, match="whether it was done is not known"):
-                client.send("box", "x")
-            assert time.monotonic() - started < 5
-        thread.join()
-    assert hearer.is_set()
+        proxy.cut_at(b'"mail_id"')
+        with pytest.raises(ConnectionFailed, match="whether it was done is not known"):
+            client.create(ttl=600)
+        assert client.fetch(box) == []
 
 
 def test_a_mailbox_that_was_removed_meanwhile_ends_the_iteration(own_broker: BrokerProcess) -> None:

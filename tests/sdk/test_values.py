@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mq9 import MailboxInfo, Page
+from mq9 import BadRequest, GroupStatus, MailboxInfo, Page, Status
 from mq9.sdk.values import masked, moment
 
 PRIVATE = "m-" + "a2" * 13
@@ -46,6 +46,15 @@ def test_a_mailbox_tells_what_the_broker_said() -> None:
         box["nothing"]
 
 
+def test_a_mailbox_has_an_address_for_senders() -> None:
+    drop = "d-" + "c3" * 13
+    box = MailboxInfo({**ANSWER, "drop_id": drop})
+    assert box.drop_id == box["drop_id"] == drop
+    assert drop not in repr(box)
+    with pytest.raises(BadRequest, match="drop_id"):
+        MailboxInfo(ANSWER).drop_id  # noqa: B018 - the access is the test
+
+
 def test_a_mailbox_without_an_end_has_no_expiry() -> None:
     for end in (None, 0):
         assert MailboxInfo({"mail_id": "q", "ttl": 0, "expires_at": end}).expires_at is None
@@ -70,6 +79,7 @@ def test_a_mailbox_survives_pickling() -> None:
 
 def test_private_mail_ids_are_masked_wherever_they_stand() -> None:
     assert masked(f'{{"from": "{PRIVATE}", "to": "x.{PRIVATE}"}}').count(PRIVATE) == 0
+    assert masked("send it to d-" + "c3" * 13) == "send it to d-c3c3…"
     assert masked("m-short and task.queue") == "m-short and task.queue"
 
 
@@ -83,3 +93,10 @@ def test_a_page_is_a_list_with_the_way_on() -> None:
     assert Page([1, 2], 2) == [1, 2]
     assert Page([1, 2], 2).next == 2
     assert Page().next is None
+
+
+def test_a_status_says_what_the_broker_said() -> None:
+    answer = {"msg_id": 7, "state": "stored", "offered": True, "groups": {"g": {"state": "leased", "attempts": 2}}}
+    status = Status.told(answer)
+    assert status == Status(7, "stored", offered=True, groups={"g": GroupStatus("leased", 2)})
+    assert status.groups["g"].attempts == 2

@@ -58,13 +58,15 @@ class AsyncFace:
         handles = list(self._handles)
         for handle in handles:
             await handle._feed.finish()
-        deliveries = {handle._delivery for handle in handles if handle._delivery is not None}
+        deliveries = {delivery for handle in handles for delivery in handle._deliveries}
         deliveries.discard(asyncio.current_task())
         if deliveries:
             _, late = await asyncio.wait(deliveries, timeout=timeout)
             for delivery in late:
                 delivery.cancel()
             await asyncio.wait(deliveries)
+        for handle in handles:
+            await handle._feed.release()
         await self._operations.connection.close(timeout)
 
 
@@ -75,19 +77,29 @@ class AsyncHandleFace(Generic[ResultT, ItemT]):
         mailbox: what it belongs to; kept alive by it.
         feed: where the items come from.
         callback: what is called with each item, or None when the user iterates.
+        concurrency: how many callbacks may run at once.
     """
 
-    def __init__(self, mailbox: AsyncFace, feed: Feed[ResultT], callback: Callable[[ItemT], object] | None) -> None:
+    def __init__(
+        self,
+        mailbox: AsyncFace,
+        feed: Feed[ResultT],
+        callback: Callable[[ItemT], object] | None,
+        concurrency: int = 1,
+    ) -> None:
         self._mailbox = mailbox
         self._feed = feed
         self._callback = callback
         self._awaited = False
         self._taken = 0
-        self._delivery: asyncio.Task[None] | None = None
+        self._deliveries: list[asyncio.Task[None]] = []
+        self._has_told = False
         mailbox._handles.add(self)
         weakref.finalize(self, feed.abandon)
         if callback is not None:
-            self._delivery = asyncio.create_task(self._deliver_in_background(), name="mq9 receive")
+            self._deliveries = [
+                asyncio.create_task(self._deliver_in_background(), name="mq9 receive") for _ in range(concurrency)
+            ]
 
     def __await__(self) -> Generator[Any, None, Self]:
         """Wait until the broker has taken the subscription."""
@@ -107,15 +119,17 @@ class AsyncHandleFace(Generic[ResultT, ItemT]):
         if self._taken % TAKEN_BEFORE_OTHERS_RUN == 0:
             await asyncio.sleep(0)
 
-    async def _call(self, item: ItemT) -> None:
-        """Call the callback; what it raises is logged, and the next item comes."""
+    async def _call(self, item: ItemT) -> Exception | None:
+        """Call the callback; what it raises is logged and returned, and the next item comes."""
         assert self._callback is not None  # noqa: S101 - there is no delivery without one
         try:
             result = self._callback(item)
             if inspect.isawaitable(result):
                 await result
-        except Exception:
+        except Exception as error:
             logger.exception("a callback raised an exception; going on with the next item")
+            return error
+        return None
 
     async def _deliver(self) -> None:
         raise NotImplementedError
@@ -124,12 +138,13 @@ class AsyncHandleFace(Generic[ResultT, ItemT]):
         try:
             await self._deliver()
         except MailboxError as error:
-            if not self._awaited:
+            if not self._awaited and not self._has_told:
+                self._has_told = True
                 logger.error("nothing is received any more: %s", error)  # noqa: TRY400 - a sentence says it all
 
     async def _delivered(self, timeout: float | None) -> bool:
-        """Wait until the last callback has returned; True when called by a callback itself."""
-        if self._delivery is None or self._delivery is asyncio.current_task():
+        """Wait until the last callback has returned; True at once when called by a callback itself."""
+        if not self._deliveries or asyncio.current_task() in self._deliveries:
             return True
-        done, _ = await asyncio.wait([self._delivery], timeout=timeout)
-        return bool(done)
+        _, late = await asyncio.wait(self._deliveries, timeout=timeout)
+        return not late

@@ -2,42 +2,52 @@
 
 Made from `mailbox.py` by tools/sync_face.py. Do not edit: change that text and run the tool.
 """
+# ruff: noqa: SLF001 - a mailbox, its handles and its messages are parts of one thing
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from mq9.protocol import FETCH_LIMIT_DEFAULT, HEADER_CORRELATION_ID, HEADER_REPLY_TO, HEADER_TTL
+from mq9.protocol import FETCH_LIMIT_DEFAULT
+from mq9.sdk import asking
 from mq9.sdk.blocking_face import BlockingFace, BlockingHandleFace
 from mq9.sdk.errors import BadRequest, plain
 from mq9.sdk.inflow import Happenings, Inflow
+from mq9.sdk.lease import nack_details
 from mq9.sdk.message import BaseMessage, Record
-from mq9.sdk.operations import fetch_filters
-from mq9.sdk.values import MailboxEvent, MailboxInfo, Page
+from mq9.sdk.operations import checked_group, fetch_filters, send_options
+from mq9.sdk.values import MailboxEvent, MailboxInfo, Page, Sent, Status
+from mq9.sdk.work import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
     from types import TracebackType
     from typing import Self, TypeAlias
+
+    from mq9.sdk.lease import Lease
 
     Mailboxes: TypeAlias = list[MailboxInfo]
 
 RecordT = TypeVar("RecordT")
 ItemT = TypeVar("ItemT")
 
+LEASE_S = 30.0
+
 
 class Message(BaseMessage):
     """A message that was received or fetched.
 
-    Printing one shows its number, priority and payload, shortened and with the mail_ids of private mailboxes cut off.
+    Printing one shows its number, priority and payload, shortened and with private mail_ids and drop_ids cut off.
     """
 
-    __slots__ = ("_mailbox",)
+    __slots__ = ("__weakref__", "_handle", "_mailbox")
 
-    def __init__(self, record: Record, mailbox: Mailbox) -> None:
+    def __init__(self, record: Record, mailbox: Mailbox, handle: Receiver | None = None) -> None:
         super().__init__(record)
         self._mailbox = mailbox
+        self._handle = handle  # kept alive, since without it nothing is leased any more
 
     @plain
     def reply(
@@ -46,10 +56,14 @@ class Message(BaseMessage):
         *,
         priority: str | None = None,
         ttl: int | None = None,
+        delay: float | None = None,
+        key: str | None = None,
+        tags: Iterable[str] | None = None,
+        dedup_id: str | None = None,
         headers: Mapping[str, str] | None = None,
         reply_to: str | None = None,
         timeout: float | None = None,
-    ) -> int:
+    ) -> Sent:
         """Send an answer to the mailbox that the sender named in `reply_to`, with the sender's correlation id.
 
         The arguments, the result and the errors are those of `Mailbox.send`; besides, BadRequest is raised when the
@@ -62,11 +76,59 @@ class Message(BaseMessage):
             payload,
             priority=priority,
             ttl=ttl,
+            delay=delay,
+            key=key,
+            tags=tags,
+            dedup_id=dedup_id,
             headers=headers,
             reply_to=reply_to,
             correlation_id=self.correlation_id,
             timeout=timeout,
         )
+
+    @plain
+    def ack(self, *, timeout: float | None = None) -> None:
+        """Leased work is done: nobody of the group gets the message again. On the broker's disk when this returns.
+
+        Raises:
+            MailboxError: Conflict when the lease was lost and another worker has the message, or when it was given back or
+                declared dead before; BadRequest when it is not leased; else see `Mailbox`. Acking twice is fine.
+        """
+        self._mailbox._ask(self._leased().settle("ack", {}, timeout))
+
+    @plain
+    def nack(self, delay: float = 0.0, reason: str | None = None, *, timeout: float | None = None) -> None:
+        """Leased work is not done: give the message back. At its 16th attempt it is then dead for the group.
+
+        Arguments:
+            delay: nobody gets it for as many seconds.
+            reason: why, for those who look at dead messages; at most 256 bytes.
+
+        Raises:
+            MailboxError: as for `ack`.
+        """
+        self._mailbox._ask(self._leased().settle("nack", nack_details(delay, reason), timeout))
+
+    @plain
+    def dead(self, reason: str | None = None, *, timeout: float | None = None) -> None:
+        """Leased work cannot be done by anybody: see `Mailbox.dead`.
+
+        Arguments:
+            reason: why, for those who look at dead messages; at most 256 bytes.
+
+        Raises:
+            MailboxError: as for `ack`.
+        """
+        self._mailbox._ask(self._leased().settle("dead", {"reason": reason}, timeout))
+
+    @plain
+    def extend(self, *, timeout: float | None = None) -> None:
+        """Begin the lease anew, now. That happens by itself at each third of it, so this is a way to ask whether it is still held.
+
+        Raises:
+            MailboxError: as for `ack`.
+        """
+        self._mailbox._ask(self._leased().extend(timeout))
 
 
 class Handle(BlockingHandleFace[RecordT, ItemT], Generic[RecordT, ItemT]):
@@ -113,13 +175,15 @@ class Handle(BlockingHandleFace[RecordT, ItemT], Generic[RecordT, ItemT]):
 
     @plain
     def stop(self) -> None:
-        """Stop listening, forget what has not been handed over, and wait for the callback that is running.
+        """Stop listening, forget what has not been handed over, and wait for the callbacks that are running.
 
-        What was forgotten is not lost: it stays in the mailbox, and the next receiver gets it.
+        What was forgotten is not lost: it stays in the mailbox, and the next receiver gets it. Leased work that is not settled
+        then is given back at once.
         """
         self._ask(self._feed.finish())
         self._feed.clear()
         self._delivered(None)
+        self._ask(self._feed.release())
 
     def _item(self, record: RecordT) -> ItemT:
         raise NotImplementedError
@@ -165,6 +229,74 @@ class Receiver(Handle[Record, "Message"]):
         return Message(record, self._mailbox)
 
 
+class Worker(Receiver):
+    """What `receive` returns for leased work; a Receiver that settles what it hands over, see `Mailbox.receive`.
+
+    Arguments:
+        mailbox: what it belongs to.
+        feed: where the messages come from.
+        callback: what is called with each, or None when the user iterates.
+        concurrency: how many callbacks may run at once.
+        auto_ack: whether the messages are settled here, or by the user.
+    """
+
+    _feed: Work
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        feed: Work,
+        callback: Callable[[Message], object] | None,
+        concurrency: int,
+        auto_ack: bool,
+    ) -> None:
+        super().__init__(mailbox, feed, callback, concurrency)
+        self._auto_ack = auto_ack
+        self._last: Lease | None = None
+
+    @plain
+    def next(self, timeout: float | None = None) -> Message | None:
+        """The next message, or None when there is none within `timeout` seconds or there will be none any more.
+
+        With `auto_ack` the one before is acked. Without a timeout it waits as long as something can come. Not for handles
+        that have a callback.
+        """
+        if self._last is not None:
+            last, self._last = self._last, None
+            self._ask(self._feed.accept(last))
+        return super().next(timeout)
+
+    def _item(self, record: Record) -> Message:
+        if self._auto_ack or record.lease is None:
+            self._last = record.lease if self._callback is None else None
+            return super()._item(record)
+        message = Message(record, self._mailbox, self)
+        weakref.finalize(message, record.lease.drop).atexit = False
+        return message
+
+    def _deliver(self) -> None:
+        for message in self:
+            self._work_on(message)
+            del message  # so that it is noticed when nobody else holds it
+
+    def _work_on(self, message: Message) -> None:
+        lease = message._leased()
+        try:
+            error = self._call(message)
+        except BaseException:
+            self._ask(self._feed.give_back(lease))
+            raise
+        self._ask(self._feed.called(lease, error, auto_ack=self._auto_ack))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._last is not None:
+            last, self._last = self._last, None
+            self._ask(self._feed.accept(last) if error is None else self._feed.give_back(last, error))
+        self.stop()
+
+
 class Watch(Handle[MailboxEvent, MailboxEvent]):
     """What `list` with a callback returns: the means to stop it."""
 
@@ -173,7 +305,7 @@ class Watch(Handle[MailboxEvent, MailboxEvent]):
 
 
 class Mailbox(BlockingFace):
-    """A client of an mq9 broker: the six operations on mailboxes.
+    """A client of an mq9 broker: everything that can be done with mailboxes.
 
     It connects at the first call and again, with growing pauses, whenever the connection is lost. It may be used as a
     context manager; otherwise `close` it.
@@ -231,31 +363,95 @@ class Mailbox(BlockingFace):
         *,
         priority: str | None = None,
         ttl: int | None = None,
+        delay: float | None = None,
+        key: str | None = None,
+        tags: Iterable[str] | None = None,
+        dedup_id: str | None = None,
         headers: Mapping[str, str] | None = None,
         reply_to: str | None = None,
         correlation_id: str | None = None,
         timeout: float | None = None,
-    ) -> int:
+    ) -> Sent:
         """Store a message in a mailbox; whether anybody is receiving does not matter.
 
         Arguments:
-            mail_id: the mailbox.
+            mail_id: the mailbox, or its drop_id.
             payload: bytes, str, or anything JSON; the `content-type` header says which, unless `headers` has one.
             priority: "high", "normal" or "low" (also "urgent" and "critical", before "high"); None is "normal".
             ttl: how long the message lives, in seconds; never longer than its mailbox, and as long as that with 0 or None.
+            delay: for how many seconds nobody can see it; rounded up to whole milliseconds.
+            key: replaces every earlier message of the mailbox that has the same key; at most 256 bytes.
+            tags: words for `fetch` to look for; at most 64 of them, without commas.
+            dedup_id: a second message with the same one within two minutes is not stored, see `Sent`; at most 256 bytes. None:
+                one that is never used again.
             headers: more headers, delivered as they are.
-            reply_to: the mailbox for answers, see `Message.reply`.
+            reply_to: the mailbox for answers, best its drop_id, see `Message.reply`.
             correlation_id: what answers are to be recognised by.
 
         Returns:
-            The msg_id. Once it is returned, the message is on the broker's disk.
+            The msg_id, with what else the broker said. Once it is returned, the message is on the broker's disk. When the
+            connection is lost before that, it is sent again within `timeout`, and still stored once.
 
         Raises:
             MailboxError: see the class. After Timeout, or ConnectionFailed because the connection was lost, it is not known
-                whether the message was stored.
+                whether the message was stored; sending it again with the same `dedup_id` is safe for two minutes.
         """
-        options = {HEADER_TTL: ttl, HEADER_REPLY_TO: reply_to, HEADER_CORRELATION_ID: correlation_id}
+        options = send_options(
+            ttl=ttl,
+            delay=delay,
+            key=key,
+            tags=tags,
+            dedup_id=dedup_id,
+            reply_to=reply_to,
+            correlation_id=correlation_id,
+        )
         return self._ask(self._operations.send(mail_id, payload, priority, headers, options, timeout))
+
+    @plain
+    def request(
+        self,
+        mail_id: str,
+        payload: Any,
+        timeout: float | None = None,
+        *,
+        priority: str | None = None,
+        ttl: int | None = None,
+        delay: float | None = None,
+        key: str | None = None,
+        tags: Iterable[str] | None = None,
+        dedup_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        correlation_id: str | None = None,
+    ) -> Message:
+        """Send a message and wait for the answer to it, which may come after any number of lost connections.
+
+        A mailbox is made for the answer, lives a minute longer than `timeout`, and is removed when the answer has come.
+        `reply_to` of the message is its drop_id; the answer is what comes there, with the correlation id of the message or with
+        none. Whoever answers does so with `Message.reply`, and need not be there yet.
+
+        Arguments:
+            timeout: how long the whole may take, in seconds.
+            correlation_id: what the answer is to be recognised by; None for a random one.
+
+        The other arguments are those of `send`.
+
+        Returns:
+            The answer.
+
+        Raises:
+            MailboxError: see the class; Timeout when no answer has come in time.
+        """
+        options = send_options(
+            ttl=ttl,
+            delay=delay,
+            key=key,
+            tags=tags,
+            dedup_id=dedup_id,
+            reply_to=None,
+            correlation_id=correlation_id,
+        )
+        work = asking.request(self._operations, mail_id, payload, priority, headers, options, timeout)
+        return Message(self._ask(work), self)
 
     @plain
     def receive(
@@ -265,17 +461,37 @@ class Mailbox(BlockingFace):
         *,
         priority: str | None = None,
         timeout: float | None = None,
+        resume: str | None = None,
+        concurrency: int = 1,
+        auto_ack: bool = True,
+        lease: float = LEASE_S,
     ) -> Receiver:
         """Get everything that is stored in a mailbox, and then what comes, until stopped; nothing is consumed.
 
         Messages that have not been handed over yet come highest priority first. After a lost connection nothing that was
         handed over comes again, and nothing is missed.
 
+        With `resume` it is leased work: each message goes to one worker of that group only, is that worker's until it has been
+        settled, and comes to another when that one crashes; the group goes on where it was when all have gone. No more messages
+        are leased than can be begun at once. A lease is extended at each third of it.
+
+        - With a callback a message is acked when it returns, and given back when it raises: for one second, two, four and so on
+          with each attempt, five minutes at most.
+        - In an iteration it is acked when the next one is asked for, or when the `with` block around the iteration is left
+          without an exception; it is given back at once when that is left by one, and when the handle is stopped or let go of.
+        - With `auto_ack=False` it is settled by `ack()`, `nack()` or `dead()`, which may also happen elsewhere and later, and
+          is given back when the handle is stopped before. Its lease is extended as long as the message is held by anybody here. A
+          callback that raises gives it back as above.
+
         Arguments:
             mail_id: the mailbox.
             callback: called with each message, one at a time, in the background; may be a coroutine function where there
                 is an event loop, which it must not block. What it raises is logged. Without one, iterate over the result.
-            priority: only this level.
+            priority: only this level; not for leased work.
+            resume: the name of the group: 1 to 128 bytes, no space, `*` or `>`. A new group begins at the oldest message.
+            concurrency: for leased work: how many callbacks may run, or messages may be held, at once.
+            auto_ack: for leased work: whether the messages are settled by the receiver.
+            lease: for leased work: after how many seconds another worker gets the message of one that has gone silent.
 
         Returns:
             An iterator that is also the handle to `stop` it.
@@ -284,7 +500,22 @@ class Mailbox(BlockingFace):
             MailboxError: see the class.
         """
         limit = self._operations.limit(timeout)
-        return self._begin(Receiver(self, Inflow(self._operations, mail_id, priority, limit), callback))
+        if resume is None:
+            if concurrency != 1 or not auto_ack or lease != LEASE_S:
+                raise BadRequest("concurrency, auto_ack and lease are for leased work: resume must name the group")
+            return self._begin(Receiver(self, Inflow(self._operations, mail_id, priority, limit), callback))
+        if priority is not None:
+            raise BadRequest("priority cannot be combined with resume: leased work comes from all levels")
+        work = Work(
+            self._operations,
+            mail_id,
+            resume,
+            concurrency=concurrency,
+            lease_s=lease,
+            calls_back=callback is not None,
+            timeout_s=limit,
+        )
+        return self._begin(Worker(self, work, callback, concurrency, auto_ack))
 
     @plain
     def fetch(
@@ -294,6 +525,8 @@ class Mailbox(BlockingFace):
         limit: int | None = FETCH_LIMIT_DEFAULT,
         after: int = 0,
         priority: str | None = None,
+        key: str | None = None,
+        tags: Iterable[str] | None = None,
         since: datetime | float | None = None,
         payload: bool = True,
         timeout: float | None = None,
@@ -305,6 +538,8 @@ class Mailbox(BlockingFace):
             limit: how many messages at most; None for all that are there.
             after: only messages with a higher msg_id.
             priority: only this level.
+            key: only the message with this key.
+            tags: only messages that have all of these tags.
             since: only messages from this time on, a datetime or Unix seconds.
             payload: False leaves the payloads out.
 
@@ -314,9 +549,63 @@ class Mailbox(BlockingFace):
         Raises:
             MailboxError: see the class.
         """
-        filters = fetch_filters(priority, since, payload)
+        filters = fetch_filters(priority, since, payload, key, tags)
         page = self._ask(self._operations.fetch(mail_id, limit, after, filters, timeout))
         return Page((Message(record, self) for record in page), page.next)
+
+    @plain
+    def status(self, mail_id: str, msg_id: int, *, timeout: float | None = None) -> Status:
+        """What has become of a message: whether it is still there, was offered to anybody, and how far each group is with it.
+
+        Arguments:
+            mail_id: the mailbox, or its drop_id.
+            msg_id: what `send` returned.
+
+        Raises:
+            MailboxError: see the class; NotFound also when no message ever had this number.
+        """
+        return self._ask(self._operations.status(mail_id, msg_id, timeout))
+
+    @plain
+    def dead(
+        self,
+        mail_id: str,
+        group: str,
+        *,
+        limit: int | None = FETCH_LIMIT_DEFAULT,
+        after: int = 0,
+        payload: bool = True,
+        timeout: float | None = None,
+    ) -> Page[Message]:
+        """The messages that a group has given up: those that `dead()` was said of, and those that 16 attempts were not enough for.
+
+        They stay in the mailbox until they expire or are deleted; `revive` returns one to the group.
+
+        Arguments:
+            mail_id: the mailbox.
+            group: the group.
+            limit: how many messages at most; None for all that are there.
+            after: only messages with a higher msg_id.
+            payload: False leaves the payloads out.
+
+        Returns:
+            A list as of `fetch`, of messages that also tell `attempts` and `reason`.
+
+        Raises:
+            MailboxError: see the class; NotFound also when there is no such group.
+        """
+        filters = fetch_filters(None, None, payload, dead=checked_group(group))
+        page = self._ask(self._operations.fetch(mail_id, limit, after, filters, timeout))
+        return Page((Message(record, self) for record in page), page.next)
+
+    @plain
+    def revive(self, mail_id: str, group: str, msg_id: int, *, timeout: float | None = None) -> None:
+        """Return a dead message to its group, with all attempts before it again.
+
+        Raises:
+            MailboxError: see the class; Conflict when it is not dead, NotFound also when there is no such group or message.
+        """
+        self._ask(self._operations.settle(mail_id, group, msg_id, {"op": "revive"}, timeout))
 
     @plain
     def delete(self, mail_id: str, msg_id: int, *, timeout: float | None = None) -> bool:
@@ -372,6 +661,8 @@ class Mailbox(BlockingFace):
 
     def close(self, timeout: float = 5.0) -> None:
         """Stop listening, hand over what has arrived, wait for what is under way, and disconnect. Closing twice is fine.
+
+        Leased work that has not been begun is given back at once, and so is what is not settled when the callbacks have ended.
 
         Arguments:
             timeout: how long to wait for callbacks and answers, in seconds.

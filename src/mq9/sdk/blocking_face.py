@@ -132,6 +132,7 @@ class Engine:
         for handle in handles:
             if not handle._joined(max(0.0, deadline - time.monotonic())):
                 handle._feed.clear()
+            self.thread.run(handle._feed.release())
         if self.thread.started:
             self.thread.run(self.operations.connection.close(max(0.01, deadline - time.monotonic())))
         self.thread.stop(wait=True)
@@ -191,12 +192,20 @@ class BlockingFace:
 class BlockingHandleFace(Generic[ResultT, ItemT]):
     """The ground of everything that goes on in the background; see AsyncHandleFace."""
 
-    def __init__(self, mailbox: BlockingFace, feed: Feed[ResultT], callback: Callable[[ItemT], object] | None) -> None:
+    def __init__(
+        self,
+        mailbox: BlockingFace,
+        feed: Feed[ResultT],
+        callback: Callable[[ItemT], object] | None,
+        concurrency: int = 1,
+    ) -> None:
         self._mailbox = mailbox
         self._engine = mailbox._engine
         self._feed = feed
         self._callback = callback
-        self._delivery: threading.Thread | None = None
+        self._concurrency = concurrency
+        self._deliveries: list[threading.Thread] = []
+        self._has_told = False
         self._engine.handles.add(self)
         weakref.finalize(self, feed.abandon).atexit = False
 
@@ -215,19 +224,25 @@ class BlockingHandleFace(Generic[ResultT, ItemT]):
         """Subscribe now, and begin to call back."""
         self._engine.thread.run(self._feed.start())
         if self._callback is not None:
-            self._delivery = threading.Thread(target=self._deliver_in_background, name="mq9 receive", daemon=True)
-            self._delivery.start()
+            self._deliveries = [
+                threading.Thread(target=self._deliver_in_background, name="mq9 receive", daemon=True)
+                for _ in range(self._concurrency)
+            ]
+            for delivery in self._deliveries:
+                delivery.start()
 
     def _breathe(self) -> None:
         """Nothing: other threads run by themselves."""
 
-    def _call(self, item: ItemT) -> None:
-        """Call the callback; what it raises is logged, and the next item comes."""
+    def _call(self, item: ItemT) -> Exception | None:
+        """Call the callback; what it raises is logged and returned, and the next item comes."""
         assert self._callback is not None  # noqa: S101 - there is no delivery without one
         try:
             self._callback(item)
-        except Exception:
+        except Exception as error:
             logger.exception("a callback raised an exception; going on with the next item")
+            return error
+        return None
 
     def _deliver(self) -> None:
         raise NotImplementedError
@@ -236,15 +251,18 @@ class BlockingHandleFace(Generic[ResultT, ItemT]):
         try:
             self._deliver()
         except MailboxError as error:
-            if not self._engine.thread.closed:
+            if not self._engine.thread.closed and not self._has_told:
+                self._has_told = True
                 logger.error("nothing is received any more: %s", error)  # noqa: TRY400 - a sentence says it all
 
     def _delivered(self, timeout: float | None) -> bool:
         return self._joined(timeout)
 
     def _joined(self, timeout: float | None) -> bool:
-        """Wait until the last callback has returned; True when called by a callback itself."""
-        if self._delivery is None or self._delivery is threading.current_thread():
+        """Wait until the last callback has returned; True at once when called by a callback itself."""
+        if threading.current_thread() in self._deliveries:
             return True
-        self._delivery.join(timeout)
-        return not self._delivery.is_alive()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for delivery in self._deliveries:
+            delivery.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        return not any(delivery.is_alive() for delivery in self._deliveries)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 PAUSE_FIRST_S: Final = 0.05
 PAUSE_MAX_S: Final = 2.0
+ALWAYS: Final = math.inf
+NEVER: Final = 0.0
+# How many FETCHes may wait at the broker over one connection; it allows 64.
+FETCHES_MAX: Final = 60
 _jitter = random.SystemRandom()
 
 
@@ -31,6 +36,10 @@ class Connection:
     Arguments:
         url: where it is, as in `nats://localhost:4222`.
         connect_timeout_s: how long the very first attempt goes on, in seconds. Later ones use the time of the call.
+
+    Attributes:
+        fetch_turns: to be held by whoever lets a FETCH wait at the broker.
+        closed: nothing can be asked for any more.
 
     Raises:
         BadRequest: `url` cannot be the address of a broker.
@@ -49,6 +58,7 @@ class Connection:
         self._next_attempt = 0.0
         self._opened_at = 0.0
         self._requests: set[asyncio.Task[Any]] = set()
+        self.fetch_turns = asyncio.Semaphore(FETCHES_MAX)
         self.closed = False
 
     async def link(self, timeout_s: float | None) -> Link:
@@ -80,14 +90,15 @@ class Connection:
         *,
         expected: str,
         timeout_s: float,
-        repeatable: bool,
+        repeatable_s: float,
     ) -> dict[str, Any]:
         """Send a request and return the JSON object of its answer.
 
         Arguments:
             expected: a key that every answer has unless it is a refusal.
             timeout_s: how long the whole may take, in seconds, connecting included.
-            repeatable: doing it twice is the same as doing it once, so that it is asked again after a lost connection.
+            repeatable_s: for how many seconds doing it again is the same as doing it once, so that it is asked again after
+                a lost connection; one of ALWAYS and NEVER for most requests.
 
         Raises:
             MailboxError: the broker's refusal, or the reason why there is no answer.
@@ -97,7 +108,7 @@ class Connection:
         if task is not None:
             self._requests.add(task)
         try:
-            answer = await self._request(subject, body, headers, timeout_s, repeatable)
+            answer = await self._request(subject, body, headers, timeout_s, repeatable_s)
         finally:
             if task is not None:
                 self._requests.discard(task)
@@ -127,29 +138,51 @@ class Connection:
                 return
 
     async def _request(
-        self, subject: str, body: bytes, headers: dict[str, str] | None, timeout_s: float, repeatable: bool
+        self, subject: str, body: bytes, headers: dict[str, str] | None, timeout_s: float, repeatable_s: float
     ) -> dict[str, Any]:
-        deadline = asyncio.get_running_loop().time() + timeout_s
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        repeatable_until = math.inf  # nothing was sent yet
         while True:
-            remaining_s = max(0.001, deadline - asyncio.get_running_loop().time())
-            link = await self.link(remaining_s)
+            link = await self.link(max(0.001, deadline - loop.time()))
             self._check_size(link, body, headers)
+            if loop.time() >= repeatable_until:
+                raise self._lost_answer()
+            repeatable_until = min(repeatable_until, loop.time() + repeatable_s)
             try:
                 async with asyncio.timeout_at(deadline):
-                    answer = _object_of(await link.request(subject, body, headers), self.address)
+                    answer = self.object_of(await link.request(subject, body, headers))
             except TimeoutError:
                 raise Timeout(f"the broker at {self.address} did not answer within {timeout_s:g} s") from None
             except NoBroker:
                 raise self.no_broker() from None
             except LinkLost:
-                if not repeatable or self.closed:
-                    raise ConnectionFailed(
-                        f"the connection to {self.address} was lost before the broker answered; "
-                        "whether it was done is not known"
-                    ) from None
+                if self.closed or loop.time() >= repeatable_until:
+                    raise self._lost_answer() from None
                 continue
             link.speaks_mq9 = True
             return answer
+
+    def _lost_answer(self) -> ConnectionFailed:
+        return ConnectionFailed(
+            f"the connection to {self.address} was lost before the broker answered; whether it was done is not known"
+        )
+
+    def object_of(self, reply: Reply) -> dict[str, Any]:
+        """The JSON object of an answer; a refusal is raised as the error it is."""
+        try:
+            answer = json.loads(reply.body)
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict):
+            raise Unavailable(f"what answers at {self.address} is not an mq9 broker")
+        if not answer.get("error"):
+            return answer
+        try:
+            code = int(answer.get("code", reply.headers.get(HEADER_ERROR_CODE, 0)))
+        except (TypeError, ValueError):
+            code = 0
+        raise error_of(code, str(answer["error"]))
 
     def no_broker(self) -> Unavailable:
         """What to raise when the server knows nothing of mailboxes."""
@@ -168,6 +201,7 @@ class Connection:
         self._link = None
         self._lock = asyncio.Lock()
         self._requests = set()
+        self.fetch_turns = asyncio.Semaphore(FETCHES_MAX)
 
     async def _reopened(self) -> Link:
         """Try until there is a link; the caller holds the lock and sets the limit."""
@@ -209,23 +243,6 @@ def _header_bytes(headers: Mapping[str, str] | None) -> int:
         return 0
     lines = sum(len(f"{name}: {value}\r\n".encode()) for name, value in headers.items())
     return len("NATS/1.0\r\n") + lines + len("\r\n")
-
-
-def _object_of(reply: Reply, address: str) -> dict[str, Any]:
-    """The JSON object of an answer; a refusal is raised as the error it is."""
-    try:
-        answer = json.loads(reply.body)
-    except (ValueError, RecursionError):
-        answer = None
-    if not isinstance(answer, dict):
-        raise Unavailable(f"what answers at {address} is not an mq9 broker")
-    if not answer.get("error"):
-        return answer
-    try:
-        code = int(answer.get("code", reply.headers.get(HEADER_ERROR_CODE, 0)))
-    except (TypeError, ValueError):
-        code = 0
-    raise error_of(code, str(answer["error"]))
 
 
 def checked_seconds(value: float | None, name: str) -> float | None:

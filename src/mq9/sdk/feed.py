@@ -146,8 +146,11 @@ class Feed(ABC, Generic[ItemT]):
         if self._task is None:
             self._close()
         elif not self._task.done():
-            self._task.cancel()
+            self._cancel()
             await asyncio.wait([self._task])
+
+    async def release(self) -> None:
+        """Called after `finish`, when the last callback has returned."""
 
     def abandon(self) -> None:
         """Like finish for a handle that is gone: from any thread, at any time, without waiting for anything."""
@@ -156,7 +159,7 @@ class Feed(ABC, Generic[ItemT]):
             self.over = True
         elif not loop.is_closed():
             try:
-                loop.call_soon_threadsafe(task.cancel)
+                loop.call_soon_threadsafe(self._cancel)
             except RuntimeError:  # the loop was closed in this very moment, and the task with it
                 return
 
@@ -175,9 +178,15 @@ class Feed(ABC, Generic[ItemT]):
 
     def end(self, how: str | None, error: MailboxError | None = None) -> None:
         """Be over because what was listened to has ended, as `how` says, or because of `error`."""
+        if self.over:
+            return
         self.ended = how
         self.error = error
-        if self._task is not None:
+        self._cancel()
+
+    def _cancel(self) -> None:
+        """Cancel what keeps it alive, unless that is clearing up already."""
+        if self._task is not None and not self.over:
             self._task.cancel()
 
     def _close(self) -> None:

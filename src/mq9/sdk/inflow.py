@@ -79,11 +79,7 @@ class Inflow(Feed[Record]):
 
     async def refusal(self) -> MailboxError:
         """The broker refuses without a reason; a fetch of the same mailbox is told it."""
-        try:
-            await self.operations.fetch(self._mail_id, 1, 0, fetch_filters(None, None, payload=False), None)
-        except MailboxError as error:
-            return error
-        return Forbidden("the broker does not let this client receive from this mailbox")
+        return await self.operations.why_not(self._mail_id)
 
     async def catch_up(self) -> None:
         """Fetch what was let go when there was no room for it."""
@@ -109,7 +105,7 @@ class Inflow(Feed[Record]):
         self.announce()
 
     def _on_event(self, _subject: str, _headers: Mapping[str, str], data: bytes) -> None:
-        event = _json_object(data).get("event")
+        event = json_object(data).get("event")
         if event in ENDINGS:
             self.end(event)
 
@@ -182,7 +178,7 @@ class Happenings(Feed[MailboxEvent]):
                 self._tell("expired" if _is_past(mailbox) else "removed", mailbox)
 
     def _on_event(self, _subject: str, _headers: Mapping[str, str], data: bytes) -> None:
-        described = _json_object(data)
+        described = json_object(data)
         event, mail_id = described.get("event"), described.get("mail_id")
         if not isinstance(event, str) or not isinstance(mail_id, str) or not mail_id.startswith(self._prefix):
             return
@@ -218,7 +214,7 @@ def _is_past(mailbox: MailboxInfo) -> bool:
     return isinstance(expires_at, (int, float)) and 0 < expires_at <= time.time() + 1
 
 
-def _json_object(data: bytes) -> dict[str, Any]:
+def json_object(data: bytes) -> dict[str, Any]:
     """The JSON object in `data`, or an empty one when there is none."""
     try:
         value = json.loads(data)

@@ -13,6 +13,7 @@ import errno
 import logging
 import re
 import socket
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -100,6 +101,99 @@ class Attachment:
         self._subscriptions = []
 
 
+class Inbox:
+    """Where the answers to requests come in: one subscription of its link. Use `Link.open_inbox`.
+
+    nats-py's own `flush` and `drain` are no use here: their PING overtakes what was sent before.
+
+    Attributes:
+        link: what it belongs to.
+    """
+
+    def __init__(self, link: Link, client: Client) -> None:
+        self.link = link
+        self._client = client
+        self._prefix = client.new_inbox()
+        self._subscription: Subscription | None = None
+        self._requests_made = 0
+        self._answers: dict[str, asyncio.Future[Reply | None]] = {}
+        self._received = 0
+        self._has_news = asyncio.Event()
+
+    async def open(self) -> None:
+        """Subscribe; raises what nats-py raises."""
+        self._subscription = await self._client.subscribe(f"{self._prefix}.*", cb=self._on_answer)
+
+    async def request(self, subject: str, body: bytes, headers: dict[str, str] | None = None) -> Reply:
+        """Send one request and wait for its answer, for as long as the link and this inbox last.
+
+        Raises:
+            LinkLost: the connection broke, or the inbox was withdrawn; whether the request arrived is not known.
+            NoBroker: the server has nobody who answers on this subject.
+        """
+        reply = await self._answer_to(lambda to: self._client.publish(subject, body, reply=to, headers=headers))
+        if not reply.body and reply.headers.get("Status") == _NO_RESPONDERS:
+            raise NoBroker
+        return reply
+
+    async def round_trip(self) -> None:
+        """Wait until the server has taken in what was sent before, and what it said to that has come in; raises LinkLost."""
+        await self._answer_to(lambda to: self._client.publish(to, b""))
+
+    async def withdraw(self, timeout_s: float) -> None:
+        """Tell the broker that the answer to a request is not wanted any more, unless it is on its way: then let it come in.
+
+        Only for an inbox that has one request at a time; it is of no use afterwards.
+
+        Arguments:
+            timeout_s: how long to wait for what is on its way, in seconds.
+        """
+        if self._subscription is not None and not self.link.lost.is_set():
+            with suppress(Error, OSError, LinkLost, TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self.link.until_lost(self._receive_one_more(self._subscription))
+        self.fail()
+
+    async def _receive_one_more(self, subscription: Subscription) -> None:
+        # The subscription ends with the message that comes next: either the answer, or this one to itself.
+        last = self._received + 1
+        await subscription.unsubscribe(limit=last)
+        await self._client.publish(f"{self._prefix}.end", b"")
+        while self._received < last:
+            self._has_news.clear()
+            await self._has_news.wait()
+
+    def fail(self) -> None:
+        """Let every request that has no answer end with LinkLost."""
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_result(None)
+
+    async def _answer_to(self, publish: Callable[[str], Awaitable[None]]) -> Reply:
+        self._requests_made += 1
+        token = str(self._requests_made)
+        answer = self._answers[token] = asyncio.get_running_loop().create_future()
+        try:
+            if self.link.lost.is_set():
+                raise LinkLost
+            await publish(f"{self._prefix}.{token}")
+            reply: Reply | None = await answer
+        except (Error, OSError):
+            raise LinkLost from None
+        finally:
+            del self._answers[token]
+        if reply is None:
+            raise LinkLost
+        return reply
+
+    async def _on_answer(self, message: Msg) -> None:
+        self._received += 1
+        self._has_news.set()
+        answer = self._answers.get(message.subject.rpartition(".")[2])
+        if answer is not None and not answer.done():
+            answer.set_result(Reply(message.headers or {}, message.data))
+
+
 class Link:
     """See the module. Use `open`."""
 
@@ -108,9 +202,8 @@ class Link:
         self.lost = asyncio.Event()
         self.speaks_mq9 = False  # set by whoever got an answer that only an mq9 broker gives
         self._last_error: Exception | None = None
-        self._inbox = ""
-        self._requests_made = 0
-        self._answers: dict[str, asyncio.Future[Reply | None]] = {}
+        self._inbox = Inbox(self, client)
+        self._inboxes = weakref.WeakSet([self._inbox])
         self._refusals: dict[str, set[asyncio.Event]] = {}
         self._keeper: asyncio.Task[None] | None = None
 
@@ -136,8 +229,7 @@ class Link:
                     connect_timeout=timeout_s,  # type: ignore[arg-type]  # annotated int, used as any number of seconds
                     ping_interval=PING_INTERVAL_S,
                 )
-                link._inbox = client.new_inbox()
-                await client.subscribe(f"{link._inbox}.*", cb=link._on_answer)
+                await link._inbox.open()
         except (OSError, TimeoutError, ValueError, Error) as error:
             await link._give_up()
             raise link._failure(error) from None
@@ -165,23 +257,19 @@ class Link:
             LinkLost: the connection broke; whether the request arrived is not known.
             NoBroker: the server has nobody who answers on this subject.
         """
-        self._requests_made += 1
-        token = str(self._requests_made)
-        answer = self._answers[token] = asyncio.get_running_loop().create_future()
+        return await self._inbox.request(subject, body, headers)
+
+    async def open_inbox(self) -> Inbox:
+        """An inbox for requests that may be taken back; raises LinkLost when the connection broke."""
+        inbox = Inbox(self, self._client)
         try:
             if self.lost.is_set():
                 raise LinkLost
-            await self._client.publish(subject, body, reply=f"{self._inbox}.{token}", headers=headers)
-            reply: Reply | None = await answer
+            await inbox.open()
         except (Error, OSError):
             raise LinkLost from None
-        finally:
-            del self._answers[token]
-        if reply is None:
-            raise LinkLost
-        if not reply.body and reply.headers.get("Status") == _NO_RESPONDERS:
-            raise NoBroker
-        return reply
+        self._inboxes.add(inbox)
+        return inbox
 
     async def attach(self, handlers: Mapping[str, Handler]) -> Attachment:
         """Subscribe to several subjects, in the order given, and wait until the broker has taken them in.
@@ -201,8 +289,8 @@ class Link:
         attachment = Attachment([])
         try:
             attachment = Attachment([await self._subscribe(subject, handler) for subject, handler in handlers.items()])
-            # The answer to this PING comes after every refusal.
-            await self._until_lost(self._client.flush())
+            # This comes back after every refusal.
+            await self._inbox.round_trip()
             if refused.is_set():
                 raise SubscriptionRefused
         except (Error, OSError):
@@ -224,7 +312,7 @@ class Link:
         # No limits here: nats-py drops what exceeds them. Handlers never wait, so no more lies here than one read.
         return await self._client.subscribe(subject, cb=on_message, pending_msgs_limit=0, pending_bytes_limit=0)
 
-    async def _until_lost(self, awaitable: Awaitable[Any]) -> None:
+    async def until_lost(self, awaitable: Awaitable[Any]) -> None:
         """Wait for `awaitable`, but no longer than the link lasts."""
         work = asyncio.ensure_future(awaitable)
         loss = asyncio.ensure_future(self.lost.wait())
@@ -251,15 +339,9 @@ class Link:
             await self.lost.wait()
         finally:
             self.lost.set()
-            for answer in self._answers.values():
-                if not answer.done():
-                    answer.set_result(None)
+            for inbox in self._inboxes:
+                inbox.fail()
             await self._client.close()
-
-    async def _on_answer(self, message: Msg) -> None:
-        answer = self._answers.get(message.subject.rpartition(".")[2])
-        if answer is not None and not answer.done():
-            answer.set_result(Reply(message.headers or {}, message.data))
 
     async def _on_disconnected(self) -> None:
         if self.lost.is_set() or self._client.is_closed:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from mq9.sdk.lease import Lease
+
 JSON: Final = "application/json"
 TEXT: Final = "text/plain; charset=utf-8"
 BINARY: Final = "application/octet-stream"
@@ -80,7 +82,8 @@ def decode(data: bytes, content_type: str | None) -> Any:
 class Record:
     """One message as it came from the broker, the same for both faces.
 
-    `time_ms` is when the broker took it, in Unix milliseconds; `pending` is None where the protocol does not tell it.
+    `time_ms` is when the broker took it, in Unix milliseconds. None is what the protocol does not tell: `pending` but for a
+    plain receiver, `attempts` and `lease` but for leased work, `attempts` and `reason` but for dead messages.
     """
 
     msg_id: int
@@ -90,6 +93,9 @@ class Record:
     time_ms: int
     size: int
     pending: int | None = None
+    attempts: int | None = None
+    reason: str | None = None
+    lease: Lease | None = None
 
     @classmethod
     def delivered(cls, subject: str, headers: Mapping[str, str], data: bytes) -> Record | None:
@@ -118,13 +124,25 @@ class Record:
             msg_id=int(item["msg_id"]),
             priority=Priority(item["priority"]),
             data=data,
-            headers={
-                name: values[-1]
-                for name, values in (item.get("headers") or {}).items()
-                if values and name not in _BROKERS_OWN
-            },
+            headers=_last_values(item),
             time_ms=round(float(item.get("ts") or 0) * 1000),
             size=int(item.get("size", len(data))),
+            attempts=item.get("attempts"),
+            reason=item.get("reason"),
+        )
+
+    @classmethod
+    def leased(cls, item: Mapping[str, Any]) -> Record:
+        """One item of a FETCH reply (docs/protocol.md §4), without its lease."""
+        data = base64.b64decode(item.get("payload") or "")
+        return cls(
+            msg_id=int(item["msg_id"]),
+            priority=Priority(item["priority"]),
+            data=data,
+            headers=_last_values(item),
+            time_ms=round(float(item.get("create_time") or 0) * 1000),
+            size=len(data),
+            attempts=int(item["attempt"]),
         )
 
     def handed_over(self, pending: int) -> Record:
@@ -139,10 +157,16 @@ class Record:
         return next((value for name, value in self.headers.items() if name.lower() == wanted), None)
 
 
+def _last_values(item: Mapping[str, Any]) -> dict[str, str]:
+    """The sender's headers in an item of a reply; of one that was sent several times, the last value."""
+    headers = item.get("headers") or {}
+    return {name: values[-1] for name, values in headers.items() if values and name not in _BROKERS_OWN}
+
+
 class BaseMessage:
     """What a message has in both faces; see `Message` and `AsyncMessage`.
 
-    Printing one shows its number, priority and payload, shortened and with the mail_ids of private mailboxes cut off.
+    Printing one shows its number, priority and payload, shortened and with private mail_ids and drop_ids cut off.
     """
 
     __slots__ = ("_decoded", "_record")
@@ -206,9 +230,30 @@ class BaseMessage:
     def pending(self) -> int | None:
         """About how many messages were still to come for this receiver when this one was handed over.
 
-        0: it is caught up. None for a message that was fetched.
+        0: it is caught up. None for a message that was fetched or leased.
         """
         return self._record.pending
+
+    @property
+    def attempt(self) -> int | None:
+        """For leased work: how often the message has been handed to a worker of this group, from 1; else None."""
+        return None if self._record.lease is None else self._record.attempts
+
+    @property
+    def attempts(self) -> int | None:
+        """For a dead message, see `dead`: how often it was handed to a worker of the group; else the same as `attempt`."""
+        return self._record.attempts
+
+    @property
+    def reason(self) -> str | None:
+        """For a dead message, see `dead`: what the last worker said of it, or None when it said nothing."""
+        return self._record.reason
+
+    def _leased(self) -> Lease:
+        """Its lease; raises BadRequest when it has none."""
+        if self._record.lease is None:
+            raise BadRequest(f"message {self.msg_id} is not leased: it was not received with resume=…")
+        return self._record.lease
 
     def get(self, key: str, default: Any = None) -> Any:
         """One key of a JSON object payload; `default` when it is missing or the payload is no JSON object."""

@@ -1,4 +1,4 @@
-"""The six operations of docs/protocol.md §3 as coroutines over a connection: arguments checked, requests built, answers read.
+"""The operations of docs/protocol.md §3 and §4 as coroutines over a connection: arguments checked, requests built, answers read.
 
 Both faces of the SDK call these. What is refused here is what could not be sent safely or would only come back as a refusal;
 everything else is the broker's to judge, so that its sentence is the one the user reads.
@@ -7,21 +7,26 @@ everything else is the broker's to judge, so that its sentence is the one the us
 from __future__ import annotations
 
 import json
+import math
+import secrets
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from mq9 import protocol
 from mq9.protocol import FETCH_LIMIT_MAX, MSG_ID_MAX, PRIORITIES, Priority, bad_mail_id
-from mq9.sdk.connection import checked_seconds
-from mq9.sdk.errors import BadRequest
+from mq9.sdk.connection import ALWAYS, NEVER, checked_seconds
+from mq9.sdk.errors import BadRequest, Forbidden, MailboxError
 from mq9.sdk.message import Record, encode
-from mq9.sdk.values import MailboxInfo, Page
+from mq9.sdk.values import MailboxInfo, Page, Sent, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from mq9.sdk.connection import Connection
 
+# The broker remembers a Nats-Msg-Id for two minutes from its first arrival; some of that is kept back for a slow network.
+REPEATABLE_S: Final = 100.0
+DELAY_MAX_S: Final = 100 * 365 * 86_400
 _HEADER_NAME: Final = frozenset("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
 
@@ -67,12 +72,15 @@ class Operations:
         """How long a call may take, in seconds, when the user gave `timeout`."""
         return checked_seconds(timeout, "timeout") or self.timeout_s
 
-    async def create(self, request: Mapping[str, Any], timeout: float | None) -> MailboxInfo:
-        """Create a mailbox from the keys of `request` that are not None."""
+    async def create(self, request: Mapping[str, Any], timeout: float | None, *, spare: bool = False) -> MailboxInfo:
+        """Create a mailbox from the keys of `request` that are not None.
+
+        `spare`: one more, that nobody knows of, does no harm, so that it is asked again after a lost connection.
+        """
         body = {key: value for key, value in request.items() if value is not None}
         # Without a name, doing it twice would leave a mailbox that nobody knows of.
-        answer = await self._ask(protocol.CREATE, body, "mail_id", timeout, repeatable="name" in body)
-        return MailboxInfo(answer)
+        repeatable_s = ALWAYS if "name" in body or spare else NEVER
+        return MailboxInfo(await self._ask(protocol.CREATE, body, "mail_id", timeout, repeatable_s))
 
     async def send(
         self,
@@ -82,20 +90,28 @@ class Operations:
         headers: Mapping[str, str] | None,
         options: Mapping[str, Any],
         timeout: float | None,
-    ) -> int:
-        """Store one message and return its msg_id. `options` are headers by their protocol names; None is left out."""
+    ) -> Sent:
+        """Store one message, once. `options` are headers by their protocol names; None is left out."""
         word = checked_priority(priority)
-        if not isinstance(options.get(protocol.HEADER_TTL), (int, type(None))):
-            raise BadRequest("ttl must be a whole number of seconds")
         subject = protocol.MESSAGES + checked_mail_id(mail_id) + ("" if word is None else f".{word}")
         body, content_type = encode(payload)
         sent_headers = _checked_headers(headers, options)
-        if not any(name.lower() == protocol.HEADER_CONTENT_TYPE for name in sent_headers):
+        names = {name.lower() for name in sent_headers}
+        if protocol.HEADER_CONTENT_TYPE not in names:
             sent_headers[protocol.HEADER_CONTENT_TYPE] = content_type
+        by_itself = protocol.HEADER_DEDUP.lower() not in names
+        if by_itself:
+            sent_headers[protocol.HEADER_DEDUP] = secrets.token_urlsafe(16)
         answer = await self.connection.request(
-            subject, body, sent_headers, expected="msg_id", timeout_s=self.limit(timeout), repeatable=False
+            subject,
+            body,
+            sent_headers,
+            expected="msg_id",
+            timeout_s=self.limit(timeout),
+            repeatable_s=REPEATABLE_S,
         )
-        return int(answer["msg_id"])
+        # A dedup id of our own is used for this one message: a repeat is one that the connection has made necessary.
+        return Sent({**answer, "duplicate": False} if by_itself else answer)
 
     async def fetch(
         self, mail_id: str, limit: int | None, after: int, filters: Mapping[str, Any], timeout: float | None
@@ -112,6 +128,14 @@ class Operations:
             page.next = answer.get("next")
         return page
 
+    async def why_not(self, mail_id: str) -> MailboxError:
+        """Why the broker has refused a subscription to this mailbox: it says so without a reason, but a fetch is told it."""
+        try:
+            await self.fetch(mail_id, 1, 0, fetch_filters(None, None, payload=False), None)
+        except MailboxError as error:
+            return error
+        return Forbidden("the broker does not let this client receive from this mailbox")
+
     async def delete(self, mail_id: str, msg_id: int, timeout: float | None) -> bool:
         """Delete one message; False when there is none of this number."""
         subject = f"{protocol.DELETE}{checked_mail_id(mail_id)}.{checked_msg_id(msg_id)}"
@@ -119,7 +143,7 @@ class Operations:
 
     async def remove(self, mail_id: str, timeout: float | None) -> bool:
         """End a mailbox."""
-        answer = await self._ask(protocol.REMOVE + checked_mail_id(mail_id), {}, "deleted", timeout, repeatable=False)
+        answer = await self._ask(protocol.REMOVE + checked_mail_id(mail_id), {}, "deleted", timeout, NEVER)
         return bool(answer["deleted"])
 
     async def list(self, prefix: str, timeout: float | None) -> list[MailboxInfo]:
@@ -133,23 +157,48 @@ class Operations:
             after = answer.get("next")
         return found
 
+    async def status(self, mail_id: str, msg_id: int, timeout: float | None) -> Status:
+        """What has become of a message."""
+        subject = f"{protocol.STATUS}{checked_mail_id(mail_id)}.{checked_msg_id(msg_id)}"
+        return Status.told(await self._ask(subject, {}, "state", timeout))
+
+    async def settle(
+        self, mail_id: str, group: str, msg_id: int, operation: Mapping[str, Any], timeout: float | None
+    ) -> None:
+        """Tell what has become of one message of a group; `operation` has the `op` of docs/protocol.md §4 and what belongs to it."""
+        body = {"group_name": checked_group(group), "msg_ids": [checked_msg_id(msg_id)], **operation}
+        # The broker refuses what a worker has no right to any more, so a repeat does nothing that the first has not done.
+        await self._ask(protocol.ACK + checked_mail_id(mail_id), body, "error", timeout)
+
     async def probe(self) -> None:
         """Ask something cheap that only an mq9 broker answers; raises what `request` raises."""
         await self._ask(protocol.PUBLIC_LIST, {"limit": 1}, "mailboxes", None)
 
     async def _ask(
-        self, subject: str, body: Mapping[str, Any], expected: str, timeout: float | None, *, repeatable: bool = True
+        self,
+        subject: str,
+        body: Mapping[str, Any],
+        expected: str,
+        timeout: float | None,
+        repeatable_s: float = ALWAYS,
     ) -> dict[str, Any]:
         try:
             encoded = json.dumps(body).encode()
         except (TypeError, ValueError) as error:
             raise BadRequest(f"an argument cannot be sent: {error}") from None
         return await self.connection.request(
-            subject, encoded, expected=expected, timeout_s=self.limit(timeout), repeatable=repeatable
+            subject, encoded, expected=expected, timeout_s=self.limit(timeout), repeatable_s=repeatable_s
         )
 
 
-def fetch_filters(priority: str | None, since: datetime | float | None, payload: bool) -> dict[str, Any]:
+def fetch_filters(
+    priority: str | None,
+    since: datetime | float | None,
+    payload: bool,
+    key: str | None = None,
+    tags: Iterable[str] | None = None,
+    dead: str | None = None,
+) -> dict[str, Any]:
     """The keys of a fetch request that narrow it down."""
     filters: dict[str, Any] = {"payload": bool(payload)}
     word = checked_priority(priority)
@@ -157,7 +206,75 @@ def fetch_filters(priority: str | None, since: datetime | float | None, payload:
         filters["priority"] = word
     if since is not None:
         filters["since"] = since.timestamp() if isinstance(since, datetime) else since
+    if key is not None:
+        filters["key"] = _checked_text(key, "key")
+    if tags is not None:
+        filters["tags"] = checked_tags(tags)
+    if dead is not None:
+        filters["dead"] = checked_group(dead)
     return filters
+
+
+def send_options(
+    *,
+    ttl: int | None,
+    delay: float | None,
+    key: str | None,
+    tags: Iterable[str] | None,
+    dedup_id: str | None,
+    reply_to: str | None,
+    correlation_id: str | None,
+) -> dict[str, Any]:
+    """The headers that the options of a send stand for, by their protocol names; raises BadRequest naming the option."""
+    if isinstance(ttl, bool) or not isinstance(ttl, (int, type(None))):
+        raise BadRequest("ttl must be a whole number of seconds")
+    words = None if tags is None else checked_tags(tags)
+    return {
+        protocol.HEADER_TTL: ttl,
+        protocol.HEADER_DELAY: None if delay is None else _delay_text(delay),
+        protocol.HEADER_KEY: None if key is None else _checked_text(key, "key"),
+        protocol.HEADER_TAGS: ",".join(words) if words else None,
+        protocol.HEADER_DEDUP: None if dedup_id is None else _checked_text(dedup_id, "dedup_id"),
+        protocol.HEADER_REPLY_TO: reply_to,
+        protocol.HEADER_CORRELATION_ID: correlation_id,
+    }
+
+
+def checked_group(group: str) -> str:
+    """`group` when it can be the name of a group; raises BadRequest for anything else."""
+    if not isinstance(group, str):
+        raise BadRequest(f"the name of a group must be a string, not {type(group).__name__}")
+    problem = protocol.bad_group_name(group) if _is_unicode(group) else "group_name must be valid Unicode"
+    if problem is not None:
+        raise BadRequest(problem)
+    return group
+
+
+def checked_tags(tags: Iterable[str]) -> list[str]:
+    """The tags as a list; raises BadRequest for what cannot be some."""
+    # A single string is an iterable of strings too, and never what was meant.
+    if isinstance(tags, (str, bytes)) or not hasattr(tags, "__iter__"):
+        raise BadRequest(f"tags must be a list of strings, not {type(tags).__name__}")
+    found = list(tags)
+    for tag in found:
+        if "," in _checked_text(tag, "a tag"):
+            raise BadRequest("a tag must not have a comma")
+    return found
+
+
+def _checked_text(value: str, name: str) -> str:
+    """A header's value that comes back as it was sent; raises BadRequest for anything else."""
+    if not isinstance(value, str) or not value or value != value.strip():
+        raise BadRequest(f"{name} must be a string that is not empty and does not begin or end with a space")
+    return value
+
+
+def _delay_text(delay: float) -> str:
+    """A delay as the header has it: seconds with at most three digits after the point, never less than was asked for."""
+    if isinstance(delay, bool) or not isinstance(delay, (int, float)) or not 0 <= delay <= DELAY_MAX_S:
+        raise BadRequest(f"delay must be a number of seconds from 0 to {DELAY_MAX_S}")
+    whole, thousandths = divmod(math.ceil(round(delay * 1000, 3)), 1000)
+    return f"{whole}.{thousandths:03}" if thousandths else str(whole)
 
 
 def _checked_headers(headers: Mapping[str, str] | None, options: Mapping[str, Any]) -> dict[str, str]:

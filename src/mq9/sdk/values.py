@@ -1,12 +1,14 @@
-"""What the operations answer with, apart from messages: mailboxes, what happened to them, and pages of messages."""
+"""What the operations answer with, apart from messages: mailboxes, what happened to them, what was sent, pages of messages."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mq9.protocol import PRIVATE_PREFIX
+from mq9.sdk.errors import BadRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,7 +20,7 @@ ItemT = TypeVar("ItemT")
 
 
 def masked(text: str) -> str:
-    """`text` with every private mail_id in it cut to its first characters: knowing one is the credential (§2)."""
+    """`text` with every private mail_id and drop_id in it cut to its first characters: knowing one is the credential (§2)."""
     return _SECRET.sub(r"\1…", text)
 
 
@@ -58,6 +60,18 @@ class MailboxInfo(str):
     def mail_id(self) -> str:
         """The address of the mailbox; for a private one also the credential to it."""
         return str(self)
+
+    @property
+    def drop_id(self) -> str:
+        """The address to give to senders: whoever has it can send and ask for `status`, and cannot read the mailbox.
+
+        Raises:
+            BadRequest: the broker has not told it; only `create` does, not `list`.
+        """
+        found = self._description.get("drop_id")
+        if not isinstance(found, str):
+            raise BadRequest("the broker has not told the drop_id of this mailbox: create does, list does not")
+        return found
 
     @property
     def is_new(self) -> bool:
@@ -106,6 +120,70 @@ class MailboxInfo(str):
     def __repr__(self) -> str:
         shown = masked(str(self)) if self.startswith(PRIVATE_PREFIX) else str(self)
         return f"<mailbox {shown} ttl={self.ttl}{' public' if self.public else ''}>"
+
+
+class Sent(int):
+    """The msg_id of a message that was sent, with what else the broker said of it (docs/protocol.md §3, send).
+
+    Arguments:
+        answer: the broker's JSON object.
+
+    Attributes:
+        duplicate: a message with this `dedup_id` had been sent before (or the answer to it was lost, and it was sent again);
+            this is the msg_id of the first, and nothing was stored again.
+        pending: how many messages the mailbox now holds, delayed ones included; None when the broker did not say.
+        receivers: how many were listening to the mailbox; None when the broker did not say.
+    """
+
+    duplicate: bool
+    pending: int | None
+    receivers: int | None
+
+    def __new__(cls, answer: Mapping[str, Any]) -> Self:
+        """Take the msg_id for the number, and keep the rest."""
+        self = super().__new__(cls, answer["msg_id"])
+        self.duplicate = bool(answer.get("duplicate", False))
+        self.pending = answer.get("pending")
+        self.receivers = answer.get("receivers")
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        told = {"duplicate": self.duplicate, "pending": self.pending, "receivers": self.receivers}
+        return type(self), ({"msg_id": int(self), **told},)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatus:
+    """What has become of a message in one group: one of the values of `Status.groups`.
+
+    `state` is "waiting", "leased", "done" or "dead"; `attempts` is how often it was handed to a worker of the group.
+    """
+
+    state: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What has become of a message (docs/protocol.md §4, STATUS).
+
+    `state` is "stored", "delayed" (it is not visible yet) or "gone" (deleted, expired or replaced). `offered` says whether it
+    was written to at least one receiver since the broker was started. `groups` has an entry for each group on the mailbox.
+    """
+
+    msg_id: int
+    state: str
+    offered: bool
+    groups: dict[str, GroupStatus]
+
+    @classmethod
+    def told(cls, answer: Mapping[str, Any]) -> Self:
+        """The status in the broker's JSON object."""
+        groups = {
+            name: GroupStatus(str(group["state"]), int(group["attempts"]))
+            for name, group in (answer.get("groups") or {}).items()
+        }
+        return cls(int(answer["msg_id"]), str(answer["state"]), bool(answer.get("offered")), groups)
 
 
 class MailboxEvent:

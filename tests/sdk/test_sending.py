@@ -1,0 +1,119 @@
+"""What a message can be sent with, what the sender is told, and what becomes of the message."""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mq9 import Forbidden, GroupStatus, Mailbox, NotFound, Sent, Status
+from mq9.protocol import HEADER_DELAY
+from mq9.sdk.operations import send_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NOTHING: dict[str, Any] = {
+    "ttl": None,
+    "delay": None,
+    "key": None,
+    "tags": None,
+    "dedup_id": None,
+    "reply_to": None,
+    "correlation_id": None,
+}
+
+
+def test_what_send_returns_is_the_msg_id_and_more(mailbox: Mailbox) -> None:
+    box = mailbox.create(ttl=60)
+    first = mailbox.send(box, "x")
+    assert isinstance(first, int)
+    assert (first.duplicate, first.pending, first.receivers) == (False, 1, 0)
+    with mailbox.receive(box), mailbox.receive(box):
+        second = mailbox.send(box, "y")
+    assert (second > first, second.pending, second.receivers) == (True, 2, 2)
+    again = pickle.loads(pickle.dumps(second))  # noqa: S301 - our own bytes
+    assert (again, again.pending, again.receivers, again.duplicate) == (second, 2, 2, False)
+    assert f"{second}" == str(int(second))
+    assert Sent({"msg_id": 7}).pending is None
+
+
+@pytest.mark.parametrize(
+    ("delay", "text"),
+    [(0, "0"), (5, "5"), (0.25, "0.250"), (1.1, "1.100"), (0.0001, "0.001"), (2.0005, "2.001"), (0.07, "0.070")],
+)
+def test_a_delay_is_never_shorter_than_asked_for(delay: float, text: str) -> None:
+    assert send_options(**{**NOTHING, "delay": delay})[HEADER_DELAY] == text
+
+
+def test_tags_are_looked_for_all_together(mailbox: Mailbox) -> None:
+    box = mailbox.create(ttl=60)
+    both = mailbox.send(box, "both", tags=["red", "two words"])
+    mailbox.send(box, "one", tags=("red",))
+    mailbox.send(box, "none", tags=[])
+    assert len(mailbox.fetch(box, tags=["red"])) == 2
+    assert [message.msg_id for message in mailbox.fetch(box, tags=["two words", "red"])] == [both]
+    assert mailbox.fetch(box, tags=["blue"]) == []
+    assert len(mailbox.fetch(box, tags=[])) == 3
+
+
+def test_whoever_has_the_drop_id_can_send_and_ask_and_nothing_else(
+    mailbox: Mailbox, unique: Callable[[str], str]
+) -> None:
+    for box in (mailbox.create(ttl=60), mailbox.create(ttl=60, name=unique("orders"))):
+        assert box.drop_id == box["drop_id"]
+        assert box.drop_id.startswith("d-")
+        sent = mailbox.send(box.drop_id, "x", priority="high")
+        assert mailbox.status(box.drop_id, sent).state == "stored"
+        for refused in (
+            lambda drop_id=box.drop_id: mailbox.fetch(drop_id),
+            lambda drop_id=box.drop_id: mailbox.receive(drop_id),
+            lambda drop_id=box.drop_id: mailbox.receive(drop_id, resume="g"),
+            lambda drop_id=box.drop_id, sent=sent: mailbox.delete(drop_id, sent),
+            lambda drop_id=box.drop_id: mailbox.remove(drop_id),
+            lambda drop_id=box.drop_id: mailbox.dead(drop_id, "g"),
+            lambda drop_id=box.drop_id: mailbox.revive(drop_id, "g", 1),
+        ):
+            with pytest.raises(Forbidden, match="drop_id") as refusal:
+                refused()
+            assert box.drop_id not in str(refusal.value)
+            assert str(box) not in str(refusal.value)
+        assert [message.payload for message in mailbox.fetch(box)] == ["x"]
+
+
+def test_answers_go_to_a_drop_id(mailbox: Mailbox) -> None:
+    box, answers = mailbox.create(ttl=60), mailbox.create(ttl=60)
+    mailbox.send(box, "question", reply_to=answers.drop_id, correlation_id="c")
+    [question] = mailbox.fetch(box)
+    assert question.reply_to == answers.drop_id
+    sent = question.reply("answer", tags=["t"], dedup_id="once")
+    [answer] = mailbox.fetch(answers)
+    assert (answer.msg_id, answer.payload, answer.correlation_id) == (sent, "answer", "c")
+
+
+def test_printing_never_shows_a_drop_id(mailbox: Mailbox) -> None:
+    box = mailbox.create(ttl=60)
+    mailbox.send(box, {"answer to": box.drop_id}, reply_to=box.drop_id)
+    [message] = mailbox.fetch(box)
+    for shown in (str(message), repr(message), repr(box)):
+        assert box.drop_id not in shown
+    assert "d-" in str(message)
+
+
+def test_the_status_of_a_message(mailbox: Mailbox) -> None:
+    box = mailbox.create(ttl=60)
+    sent = mailbox.send(box, "x")
+    assert mailbox.status(box, sent) == Status(sent, "stored", offered=False, groups={})
+    assert mailbox.receive(box).next(timeout=5) is not None
+    assert mailbox.status(box, sent) == Status(sent, "stored", offered=True, groups={})
+    with mailbox.receive(box, resume="g") as messages:
+        next(messages)
+        assert mailbox.status(box, sent).groups == {"g": GroupStatus("leased", 1)}
+    assert mailbox.status(box, sent).groups == {"g": GroupStatus("done", 1)}
+    mailbox.delete(box, sent)
+    assert mailbox.status(box, sent).state == "gone"
+    with pytest.raises(NotFound, match="no such message"):
+        mailbox.status(box, 2**63)
+    with pytest.raises(NotFound, match="no such mailbox"):
+        mailbox.status("m-" + "a" * 26, 1)
