@@ -236,9 +236,9 @@ cdef class Group:
             if level == NULL or not mask >> rank & 1:
                 continue
             choice.entry = NULL
+            choice.open = NULL
             choice.rank = rank
-            if self._again is not None and self._again[rank]:
-                self._peek_again(rank, now, choice)
+            entry = NULL
             if level.last_id > self.cursors[rank]:
                 level_seek(level, self.cursors[rank], &cursor)
                 entry = level_peek(&cursor, now)
@@ -250,9 +250,12 @@ cdef class Group:
                     self.cursors[rank] = level.last_id
                 else:
                     self.cursors[rank] = entry.msg_id - 1
-                    if choice.entry == NULL or entry.msg_id < choice.entry.msg_id:
-                        choice.entry = entry
-                        choice.open = NULL
+            # After the cursor, which may have left open messages behind that `choice` would point to.
+            if self._again is not None and self._again[rank]:
+                self._peek_again(rank, now, choice)
+            if entry != NULL and (choice.entry == NULL or entry.msg_id < choice.entry.msg_id):
+                choice.entry = entry
+                choice.open = NULL
             if choice.entry != NULL:
                 return True
         return False
