@@ -1,8 +1,8 @@
-"""Two agents that are never online together, and a broker that is killed in between: `make demo`.
+"""Two agents that are never online together, a broker that is killed in between, and a worker, too: `make demo`.
 
 Everything here is a process of its own: the broker, and each appearance of an agent. Agent A leaves five messages for agent B,
 who is away; the broker is killed; B comes, finds all five, the most urgent first, and answers; the broker is killed again; A comes
-back and finds the answer.
+back, finds the answer, and has a task for whoever is there; the worker that takes it is killed in the middle of it, and another does it.
 """
 
 from __future__ import annotations
@@ -50,6 +50,30 @@ def agent_a_reads(url: str, own_mail_id: str) -> None:
             say("agent A", f"got the answer to “{message.correlation_id}”: {message['result']}")
 
 
+def agent_a_hands_out_a_task(url: str, tasks: str) -> None:
+    """Leave a task for whichever worker comes."""
+    with Mailbox(url) as mailbox:
+        sent = mailbox.send(tasks, {"task": "send the customer the report"})
+        say("agent A", f"task #{sent}; {sent.receivers} workers are there")
+
+
+def worker(url: str, name: str, tasks: str) -> None:
+    """Do one task. It is done for good at the end of the `with` block, and another worker's if that is never reached."""
+    with Mailbox(url) as mailbox, mailbox.receive(tasks, resume="workers", lease=1) as work:
+        task = next(work)
+        say(name, f"begins #{task.msg_id}, attempt {task.attempt}: {task['task']}")
+        time.sleep(0.5)
+        say(name, f"has done #{task.msg_id}")
+
+
+def agent_a_asks(url: str, tasks: str) -> None:
+    """Ask the broker what became of the task."""
+    with Mailbox(url) as mailbox:
+        for message in mailbox.fetch(tasks):
+            group = mailbox.status(tasks, message.msg_id).groups["workers"]
+            say("agent A", f"task #{message.msg_id} is {group.state}, attempts: {group.attempts}")
+
+
 class Broker:
     """`mq9 serve` as a process, in a directory."""
 
@@ -89,14 +113,23 @@ def appear(agent: str, *arguments: str) -> None:
     subprocess.run([sys.executable, __file__, agent, *arguments], check=True)  # noqa: S603 - ourselves
 
 
+def appear_and_crash(agent: str, *arguments: str) -> None:
+    """Run an agent as a process of its own, and kill it when it has said something."""
+    command = [sys.executable, __file__, agent, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - ourselves
+        assert process.stdout is not None
+        print(process.stdout.readline(), end="", flush=True)
+        process.kill()
+
+
 def main() -> None:
     """Tell the story."""
     with tempfile.TemporaryDirectory(prefix="mq9-demo-") as data_dir:
         broker = Broker(data_dir)
         try:
             with Mailbox(broker.url) as mailbox:
-                a, b = mailbox.create(ttl=3600), mailbox.create(ttl=3600)
-            say("", "two private mailboxes; agent B is offline, agent A comes")
+                a, b, tasks = (mailbox.create(ttl=3600) for _ in range(3))
+            say("", "private mailboxes; agent B is offline, agent A comes")
             appear("agent_a_sends", broker.url, a, b)
             say("", "agent A is gone")
             broker.kill()
@@ -108,6 +141,13 @@ def main() -> None:
             broker.start()
             say("", "agent A comes back")
             appear("agent_a_reads", broker.url, a)
+            say("", "agent A has a task for whichever worker comes")
+            appear("agent_a_hands_out_a_task", broker.url, tasks)
+            appear_and_crash("worker", broker.url, "worker 1", tasks)
+            say("worker 1", "killed with SIGKILL in the middle of it")
+            say("", "a second worker comes; when the lease of the first has run out, it gets the task")
+            appear("worker", broker.url, "worker 2", tasks)
+            appear("agent_a_asks", broker.url, tasks)
         finally:
             broker.kill()
 

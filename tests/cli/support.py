@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.support.broker import clean_environment
 
+if TYPE_CHECKING:
+    from types import TracebackType
+
 DEADLINE_S = 30.0
+
+
+def objects(said: str) -> list[dict[str, Any]]:
+    """The JSON objects that a command has printed, one a line."""
+    return [json.loads(line) for line in said.splitlines()]
+
+
+class Started(subprocess.Popen[bytes]):
+    """A command that runs; when the test fails, there is no waiting for its end."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, error, trace)
 
 
 class Command:
@@ -39,9 +59,9 @@ class Command:
         assert (ran.returncode, ran.stderr) == (0, ""), ran
         return ran.stdout
 
-    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str, **options: Any) -> Started:
         """Start it, for tests that do something to it while it runs."""
-        return subprocess.Popen(
+        return Started(
             [sys.executable, "-m", "mq9", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.support import Command
+from mq9.cli import COMMANDS
+from tests.cli.support import Command, objects
 from tests.support.broker import clean_environment
 from tests.support.peers import DEBIAN_NATS_SERVER, NatsServer, free_port
 
@@ -20,11 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NOBODYS = "m-" + "a" * 26
-
-
-def objects(said: str) -> list[dict[str, Any]]:
-    """The JSON objects that a command has printed, one a line."""
-    return [json.loads(line) for line in said.splitlines()]
 
 
 def test_create_prints_the_mail_id_and_nothing_else(mq9: Command) -> None:
@@ -36,7 +32,7 @@ def test_create_prints_the_mail_id_and_nothing_else(mq9: Command) -> None:
 def test_create_for_programs(mq9: Command, unique: Callable[[str], str]) -> None:
     name = unique("tasks")
     [first] = objects(mq9("create", name, "--ttl", "60", "--public", "--desc", "to do", "--json"))
-    assert first.keys() == {"mail_id", "is_new", "public", "ttl", "created_at", "expires_at"}
+    assert first.keys() == {"mail_id", "drop_id", "is_new", "public", "ttl", "created_at", "expires_at"}
     assert (first["mail_id"], first["is_new"], first["public"], first["ttl"]) == (name, True, True, 60)
     [again] = objects(mq9("create", name, "--ttl", "99", "--json"))
     assert (again["is_new"], again["ttl"]) == (False, 60)
@@ -62,7 +58,7 @@ def test_send_for_programs_with_everything(mq9: Command) -> None:
         )
     )  # fmt: skip
     [message] = objects(mq9("fetch", box, "--json"))
-    assert sent == [{"msg_id": message["msg_id"]}]
+    assert sent == [{"msg_id": message["msg_id"], "duplicate": False, "pending": 1, "receivers": 0}]
     assert message.keys() == {
         "msg_id", "priority", "time", "size", "headers", "reply_to", "correlation_id", "pending", "encoding", "payload",
     }  # fmt: skip
@@ -257,6 +253,13 @@ def test_the_bodies_alone_are_printed_as_they_were_sent(mq9: Command) -> None:
         (["receive", NOBODYS], 4, "mailbox"),
         (["send", NOBODYS, "x"], 4, "mailbox"),
         (["delete", NOBODYS, "1"], 4, "mailbox"),
+        (["status", NOBODYS, "1"], 4, "mailbox"),
+        (["reply", NOBODYS, "1", "x"], 4, "mailbox"),
+        (["request", NOBODYS, "x"], 4, "mailbox"),
+        (["receive", NOBODYS, "--group", "g"], 4, "mailbox"),
+        (["work", NOBODYS, "--group", "g", "--exec", "true"], 4, "mailbox"),
+        (["work", "x", "--group", "g g", "--exec", "true"], 1, "group"),
+        (["send", NOBODYS, "x", "--tag", "a,b"], 1, "tag"),
         (["delete", NOBODYS, "--mailbox"], 4, "mailbox"),
         (["fetch", "a..b"], 1, "mail_id"),
         (["create", "--public"], 1, "name"),
@@ -290,6 +293,17 @@ def test_a_refusal_is_one_sentence_and_its_code(mq9: Command, arguments: list[st
         ["delete", "box"],
         ["delete", "box", "1", "--mailbox"],
         ["delete", "box", "one"],
+        ["reply", "box", "1", "x", "--correlation-id", "c"],
+        ["revive", "box", "1"],
+        ["revive", "box", "--group", "g"],
+        ["revive", "box", "1", "--group", "g", "--all"],
+        ["receive", "box", "--group", "g", "--priority", "high"],
+        ["fetch", "box", "--dead", "g", "--key", "k"],
+        ["work", "box", "--group", "g"],
+        ["work", "box", "--exec", "true"],
+        ["work", "box", "--group", "g", "--exec", "true", "--concurrency", "0"],
+        ["work", "box", "--group", "g", "--exec", "true", "--lease", "0"],
+        ["send", "box", "x", "--delay", "-1"],
         ["list", "--timeout", "0"],
     ],
 )
@@ -332,11 +346,11 @@ def test_help_names_every_command_and_loads_none() -> None:
     )
     lines = said.stdout.splitlines()
     assert lines[-1] == "[]"
-    for command in ("serve", "create", "send", "receive", "fetch", "delete", "list"):
+    for command in COMMANDS:
         assert any(line.split()[:1] == [command] for line in lines)
 
 
-@pytest.mark.parametrize("command", ["serve", "create", "send", "receive", "fetch", "delete", "list"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(mq9: Command, command: str) -> None:
     assert f"Usage: mq9 {command}" in mq9(command, "--help")
 

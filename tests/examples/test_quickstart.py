@@ -27,4 +27,14 @@ def test_the_demo_loses_nothing_and_keeps_the_order() -> None:
         "got  #1 low: tidy up the notes",
         "got the answer to “a customer waits”: the customer has an answer",
     ]
+    assert said[said.index("task #7; 0 workers are there") :] == [
+        "task #7; 0 workers are there",
+        "begins #7, attempt 1: send the customer the report",
+        "killed with SIGKILL in the middle of it",
+        "a second worker comes; when the lease of the first has run out, it gets the task",
+        "begins #7, attempt 2: send the customer the report",
+        "has done #7",
+        "task #7 is done, attempts: 2",
+        "killed with SIGKILL",
+    ]
     assert said.count("killed with SIGKILL") == 3

@@ -50,10 +50,29 @@ def run(command: list[str], broker: BrokerProcess, path: str = "") -> str:
 
 def test_the_quick_start(fresh_broker: BrokerProcess, tmp_path: Path) -> None:
     program = tmp_path / "quickstart.py"
-    program.write_text(block("python", "from mq9 import Mailbox").replace("nats://localhost:4222", fresh_broker.url))
+    program.write_text(block("python", "agent_b = mb.create").replace("nats://localhost:4222", fresh_broker.url))
     said = run([sys.executable, "-X", "dev", str(program)], fresh_broker)
     [line] = [line for line in said.splitlines() if "took" not in line]
     assert re.fullmatch(r"#1 high \{'from': 'm-[a-z2-7]{4}…', 'type': 'task', 'payload': 'analyze this'\}", line), said
+
+
+ABILITIES = {
+    "def resize": ["resizing cat.jpg at attempt 1"],
+    "Forbidden": ["a drop_id accepts only send and status"],
+    "dedup_id": ["0 are listening, 1 waiting", "#1 normal 'ship order 17'", "done", "True"],
+}
+
+
+@pytest.mark.parametrize("containing", ABILITIES)
+def test_the_programs_of_the_abilities(fresh_broker: BrokerProcess, tmp_path: Path, containing: str) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(block("python", containing).replace("nats://localhost:4222", fresh_broker.url))
+    said = run([sys.executable, "-X", "dev", str(program)], fresh_broker)
+    assert [line for line in said.splitlines() if "took" not in line] == ABILITIES[containing]
+
+
+def test_every_program_of_the_readme_is_run() -> None:
+    assert README.count("```python\n") == 1 + len(ABILITIES)
 
 
 PYTHON_PAGE = {
@@ -92,11 +111,36 @@ def test_the_nats_command(fresh_broker: BrokerProcess) -> None:
 
 
 def test_the_command_line(fresh_broker: BrokerProcess) -> None:
-    said = run(["bash", "-e", "-c", block("sh", "mq9 create")], fresh_broker, str(Path(sys.executable).parent))
+    said = run(["bash", "-e", "-c", block("sh", "box=$(mq9 create")], fresh_broker, str(Path(sys.executable).parent))
     sent, received = said.splitlines()
     assert sent == "1"
     assert received.split()[:2] == ["1", "high"]
     assert received.endswith("analyze this")
+
+
+def test_work_from_the_command_line(fresh_broker: BrokerProcess) -> None:
+    said = run(["bash", "-e", "-c", block("sh", "mq9 work")], fresh_broker, str(Path(sys.executable).parent))
+    assert said.splitlines() == ["tasks.shell", "1", "resizing cat.jpg"]
+
+
+EXAMPLES = [path for path in (ROOT / "examples").glob("*.py") if path.name not in {"roles.py", "quickstart.py"}]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_and_its_roles_are_explained(path: Path) -> None:
+    source = path.read_text("utf-8")
+    [row] = [
+        line for line in (ROOT / "examples" / "README.md").read_text("utf-8").splitlines() if f"`{path.name}`" in line
+    ]
+    roles = source.rpartition("play(")[2].rpartition(")")[0].replace("_", "-").split(", ")
+    assert len(roles) > 1
+    for role in roles:
+        assert re.search(rf"`{role}\b", row), role
+        assert f"    python examples/{path.name} {role}" in source, role
+    said = subprocess.run(
+        [sys.executable, str(path), roles[0], "--help"], capture_output=True, text=True, env=clean_environment()
+    )
+    assert "--server" in said.stdout
 
 
 def test_every_target_of_the_makefile_that_is_named_exists() -> None:

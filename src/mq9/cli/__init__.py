@@ -22,8 +22,13 @@ COMMANDS: Final = {
     "serve": "Run a broker.",
     "create": "Create a mailbox and print its mail_id.",
     "send": "Store a message in a mailbox.",
+    "reply": "Answer a message.",
+    "request": "Send a message and wait for the answer.",
     "receive": "Print the messages of a mailbox as they come.",
+    "work": "Run a command for each message of a mailbox.",
     "fetch": "Show the messages that a mailbox holds.",
+    "status": "Show what became of a message.",
+    "revive": "Give dead messages back to their group.",
     "delete": "Delete a message, or a whole mailbox.",
     "list": "Show the public mailboxes.",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -74,11 +75,27 @@ def message_object(message: BaseMessage, *, payload: bool = True) -> dict[str, A
         "correlation_id": message.correlation_id,
         "pending": message.pending,
     }
+    if message.attempt is not None:
+        described["attempt"] = message.attempt
+    elif message.attempts is not None:
+        described |= {"attempts": message.attempts, "reason": message.reason}
     if payload:
         value = message.payload
         described["encoding"] = "base64" if isinstance(value, bytes) else "text" if isinstance(value, str) else "json"
         described["payload"] = base64.b64encode(value).decode() if isinstance(value, bytes) else value
     return described
+
+
+def print_message(message: BaseMessage, *, body_only: bool, as_json: bool) -> None:
+    """Print one message at once: its body exactly as it was sent, or all of it on one line, for programs or for people."""
+    if as_json:
+        print_json(message_object(message))
+    elif body_only:
+        sys.stdout.buffer.write(message.data + b"\n")
+    else:
+        when = "" if message.time is None else f"{message.time.astimezone():%H:%M:%S}  "
+        click.echo(f"{message.msg_id:>6}  {message.priority:<8}  {when}{body_text(message)}")
+    sys.stdout.flush()
 
 
 def body_text(message: BaseMessage) -> str:

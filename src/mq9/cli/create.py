@@ -15,6 +15,7 @@ from mq9.cli.client import client_options, connected, print_json
 @click.option("--public", is_flag=True, help="Let `mq9 list` show it; needs a NAME.")
 @click.option("--desc", metavar="TEXT", help="A description, for `mq9 list`.")
 @click.option("--renew", is_flag=True, help="Restart the clock of the mailbox called NAME.")
+@click.option("--drop-id", "show_drop_id", is_flag=True, help="Print its drop_id, too, after the mail_id and a space.")
 @client_options
 def create(
     name: str | None,
@@ -22,13 +23,15 @@ def create(
     public: bool,
     desc: str | None,
     renew: bool,
+    show_drop_id: bool,
     server: str,
     timeout: float,
     as_json: bool,
 ) -> None:
     """Create a mailbox and print its mail_id.
 
-    Without a NAME it is private: the broker makes up the mail_id, and whoever knows it can read and write the mailbox.
+    Without a NAME it is private: the broker makes up the mail_id, and whoever knows it can read and write the mailbox. Give the
+    drop_id to those who are only to send.
     """
     with connected(server, timeout) as mailbox:
         box = mailbox.create(ttl, name=name, public=public, desc=desc, renew=renew)
@@ -36,6 +39,7 @@ def create(
         print_json(
             {
                 "mail_id": str(box),
+                "drop_id": box.drop_id,
                 "is_new": box.is_new,
                 "public": box.public,
                 "ttl": box.ttl,
@@ -44,4 +48,4 @@ def create(
             }
         )
     else:
-        click.echo(str(box))
+        click.echo(f"{box} {box.drop_id}" if show_drop_id else str(box))
