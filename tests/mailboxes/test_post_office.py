@@ -17,28 +17,56 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from mq9.mailboxes import operations
 from mq9.mailboxes.batch import Batch
 from mq9.mailboxes.format import MARKS_KEY
+from mq9.mailboxes.loading import Loading
 from mq9.mailboxes.office import PostOffice
 from mq9.mailboxes.reading import read_message
 from mq9.protocol import CreateRequest, ProtocolError
 from mq9.store.contract import Commit, Table
 from mq9.store.memory_engine import MemoryStore
 
+WINDOW_MS = 120_000
+SLOT_MS = 4
 UNAVAILABLE = ProtocolError(503, "the storage is unavailable")
 # "ada" stays for good, so that messages, deletions and restarts come together; the others come and go.
 NAMES = st.sampled_from(["ada", "ada", "bob", "cy.d"])
 FLEETING = st.sampled_from(["bob", "cy.d"])
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What somebody who sends is told."""
+
+    told: list[Any]
+
+    def __call__(self, answer: int | ProtocolError, repeat: bool) -> None:
+        self.told.append((answer, repeat))
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A message as it was sent; times in Unix ms, 0 for no end, and for visible at once."""
+
+    rank: int
+    payload: bytes
+    end: int
+    visible: int
+    key: bytes
+
+
 @dataclass
 class Box:
-    """A mailbox as it should be: its end in Unix ms (0 for never) and its messages by msg_id as (rank, payload, end)."""
+    """A mailbox as it should be: its end in Unix ms (0 for never) and its messages by msg_id."""
 
     ttl: int
     end: int
-    messages: dict[int, tuple[int, bytes, int]] = field(default_factory=dict)
+    messages: dict[int, Letter] = field(default_factory=dict)
 
-    def live(self, now: int) -> dict[int, tuple[int, bytes]]:
-        return {i: (rank, data) for i, (rank, data, end) in self.messages.items() if not end or end > now}
+    def live(self, now: int) -> dict[int, Letter]:
+        return {i: letter for i, letter in self.messages.items() if not letter.end or letter.end > now}
+
+    def visible(self, now: int, until: int) -> dict[int, tuple[int, bytes]]:
+        """What is to be seen at `now` when everything that was delayed until `until` has appeared."""
+        return {i: (it.rank, it.payload) for i, it in self.live(now).items() if it.visible <= until}
 
 
 class PostOfficeMachine(RuleBasedStateMachine):
@@ -54,6 +82,9 @@ class PostOfficeMachine(RuleBasedStateMachine):
         # A batch that was sealed and whose commit has not returned, with what was asked for in it.
         self.flying: tuple[Batch, list[tuple[str, Any]]] | None = None
         self.sent = 0
+        # (number of the mailbox, id of the sender's) → (when it was sent first, its msg_id), as far as that is durable, and in all.
+        self.remembered: dict[tuple[int, bytes], tuple[int, int]] = {}
+        self.repeatable: dict[tuple[int, bytes], tuple[int, int]] = {}
         self.next_id = 1
         self.highest = 0
         self.start()
@@ -63,21 +94,22 @@ class PostOfficeMachine(RuleBasedStateMachine):
 
     def start(self) -> None:
         self.office = PostOffice(self.now, lambda: None, lambda event, mailbox: None, lambda: None)
+        loading = Loading(self.office)
         for key, value in self.rows(Table.META):
             if key == MARKS_KEY:
-                self.office.load_marks(value)
+                loading.load_marks(value)
         for key, value in self.rows(Table.MAILBOXES):
-            self.office.load_mailbox(key, value, self.now)
+            loading.load_mailbox(key, value, self.now)
         for key, value in self.rows(Table.DEAD):
-            self.office.load_dead(key, value)
+            loading.load_dead(key, value)
 
         async def load() -> None:
             async for blocks in self.store.scan_blocks():
                 for number, data in blocks:
-                    self.office.load_block(number, data, self.now)
+                    loading.load_block(number, data, self.now)
 
         self.loop.run_until_complete(load())
-        self.office.finish_loading(set(), self.now)
+        loading.finish_loading(set(), self.now)
 
     def rows(self, table: Table) -> list[tuple[bytes, bytes]]:
         async def scan() -> list[tuple[bytes, bytes]]:
@@ -102,8 +134,18 @@ class PostOfficeMachine(RuleBasedStateMachine):
             self.create(name, 0, renew=False)
         self.commit()
 
-    @rule(name=NAMES, count=st.integers(1, 5), rank=st.integers(0, 4), ttl=st.sampled_from([0, 0, 0, 1, 50]))
-    def send(self, name: str, count: int, rank: int, ttl: int) -> None:
+    @rule(
+        name=NAMES,
+        count=st.integers(1, 5),
+        rank=st.integers(0, 4),
+        ttl=st.sampled_from([0, 0, 0, 1, 50]),
+        delay=st.sampled_from([0, 0, 1, 7, 900, 30_000]),
+        key=st.sampled_from([b"", b"", b"", b"one", b"two"]),
+        dedup=st.sampled_from([b"", b"", b"", b"x", b"y"]),
+    )
+    def send(
+        self, name: str, count: int, rank: int, ttl: int, delay: int = 0, key: bytes = b"", dedup: bytes = b""
+    ) -> None:
         mailbox = self.office.get(name.encode(), self.now)
         assert (mailbox is None) == (self.box(name) is None)
         if mailbox is None:
@@ -111,9 +153,30 @@ class PostOfficeMachine(RuleBasedStateMachine):
         for _ in range(count):
             end = self.now + ttl * 1_000 if ttl else 0
             self.sent += 1
-            payload = b"payload %d" % self.sent
-            self.office.put(mailbox, rank, payload, end, self.now)
-            self.asked.append(("send", (name, mailbox.number, self.next_id, rank, payload, end)))
+            letter = Letter(rank, b"payload %d" % self.sent, end, self.now + delay if delay else 0, key)
+            told: list[Any] = []
+            self.office.put(
+                mailbox,
+                rank,
+                letter.payload,
+                end,
+                self.now,
+                visible_ms=letter.visible,
+                key=key,
+                dedup_id=dedup,
+                told=Answers(told),
+            )
+            mark = (mailbox.number, dedup)
+            at, first = self.repeatable.get(mark, (-WINDOW_MS, 0))
+            if dedup and (at + WINDOW_MS > self.now or self.remembered.get(mark) != (at, first) != (-WINDOW_MS, 0)):
+                if self.remembered.get(mark) == (at, first):
+                    assert told == [(first, True)]  # it was durable already
+                else:
+                    self.asked.append(("repeat", (mark, first, told)))
+                continue
+            if dedup:
+                self.repeatable[mark] = self.now, self.next_id
+            self.asked.append(("send", (name, mark, self.now, self.next_id, letter, told)))
             self.next_id += 1
 
     @rule(name=NAMES, pick=st.integers(0, 1_000))
@@ -202,7 +265,10 @@ class PostOfficeMachine(RuleBasedStateMachine):
                 assert [answer.code for answer in details[-1]] == [503]
             elif what == "create":  # one for a mailbox that was there was answered at once
                 assert len(details[-1]) == 1
+            else:
+                assert details[-1] == [(UNAVAILABLE, False)]
         self.asked = []
+        self.repeatable = dict(self.remembered)
 
     @rule(messages=st.booleans())
     def commit_without_space(self, messages: bool) -> None:
@@ -215,10 +281,15 @@ class PostOfficeMachine(RuleBasedStateMachine):
         if messages:
             self.office.give_up_messages(batch, UNAVAILABLE)
             self.office.accept()
+            for what, details in asked:
+                if what == "send":
+                    assert details[-1] == [(UNAVAILABLE, False)]
+                    if self.repeatable.get(details[1], (0, 0))[1] == details[3]:
+                        del self.repeatable[details[1]]
             self.flying = (batch, [(what, details) for what, details in asked if what != "send"])
         self.end_commit()
 
-    @rule(seconds=st.sampled_from([0.001, 0.5, 1, 20, 61]))
+    @rule(seconds=st.sampled_from([0.001, 0.5, 1, 20, 61, 130]))
     def time_passes(self, seconds: float) -> None:
         self.now += int(seconds * 1_000)
 
@@ -227,6 +298,11 @@ class PostOfficeMachine(RuleBasedStateMachine):
         self.now += 8  # timers are up to 4 ms late, never early
         while self.office.tick(self.now, 3):
             pass
+        for name, box in self.boxes.items():
+            mailbox = self.office.get(name.encode(), self.now)
+            for msg_id, letter in box.live(self.now).items():
+                found = None if mailbox is None else mailbox.look_up(msg_id, self.now)
+                assert found is None or (found[0] == 5) == (letter.visible > self.now - self.now % SLOT_MS)
         if not self.asked and self.flying is None:
             there = [name for name in self.boxes if self.box(name) is not None]
             assert len(self.office.mailboxes) == len(there)
@@ -241,6 +317,7 @@ class PostOfficeMachine(RuleBasedStateMachine):
         if self.flying is not None and not self.flying[1]:
             self.store_batch(self.flying[0])
         self.flying = None
+        self.repeatable = dict(self.remembered)
         self.start()
         self.commit()
         self.probe_next_id()
@@ -284,11 +361,35 @@ class PostOfficeMachine(RuleBasedStateMachine):
                 box.end = at + box.ttl * 1_000 if box.ttl else 0
             assert answer["ttl"] == box.ttl
 
-    def expect_send(self, name: str, number: int, msg_id: int, rank: int, payload: bytes, end: int) -> None:
+    def expect_send(
+        self, name: str, mark: tuple[int, bytes], at: int, msg_id: int, letter: Letter, told: list[Any]
+    ) -> None:
         self.highest = max(self.highest, msg_id)
         mailbox = self.office.mailboxes.get(name.encode())
-        if name in self.boxes and (mailbox is None or mailbox.number == number):
-            self.boxes[name].messages[msg_id] = (rank, payload, end)
+        ((answer, repeat),) = told
+        assert repeat is False
+        if isinstance(answer, ProtocolError):  # its mailbox has gone
+            assert answer.code == 404
+            assert mailbox is None or mailbox.number != mark[0]
+            self.repeatable.pop(mark, None)
+            return
+        assert answer == msg_id
+        if mark[1]:
+            self.remembered[mark] = at, msg_id
+        if name in self.boxes and (mailbox is None or mailbox.number == mark[0]):
+            messages = self.boxes[name].messages
+            if letter.key:
+                for former in [i for i, other in messages.items() if other.key == letter.key]:
+                    del messages[former]
+            messages[msg_id] = letter
+
+    def expect_repeat(self, mark: tuple[int, bytes], first: int, told: list[Any]) -> None:
+        ((answer, repeat),) = told
+        if isinstance(answer, ProtocolError):
+            assert self.remembered.get(mark, (0, 0))[1] != first, "the first one was stored"
+        else:
+            assert (answer, repeat) == (first, True)
+            assert self.remembered[mark][1] == first
 
     def expect_delete(self, name: str, number: int, msg_id: int, answers: list[Any]) -> None:
         (answer,) = answers
@@ -302,7 +403,8 @@ class PostOfficeMachine(RuleBasedStateMachine):
         # Of two removals before a commit the second finds nothing, even when the name was created anew between them: whoever
         # asked for it had not been told of the new mailbox yet.
         (answer,) = answers
-        if answer["deleted"]:
+        box = self.boxes.get(name)
+        if answer["deleted"] or (box is not None and box.end and box.end <= self.now):
             del self.boxes[name]
 
     @invariant()
@@ -322,10 +424,13 @@ class PostOfficeMachine(RuleBasedStateMachine):
                 message = read_message(data, offset)
                 assert message.msg_id == msg_id
                 found[msg_id] = (message.rank, message.payload)
-            assert found == box.live(self.now)
+            visible = box.visible(self.now, self.office.timers.done_until())
+            assert found == visible
             for rank in range(5):
                 ids = [item[0] for item in mailbox.page(0, 1 << rank, 1_000_000, self.now)]
-                assert ids == sorted(i for i, (r, _) in box.live(self.now).items() if r == rank)
+                assert ids == sorted(i for i, (r, _) in visible.items() if r == rank)
+            delayed = [i for i in box.live(self.now) if i not in visible]
+            assert all(mailbox.look_up(i, self.now) == (5, False) for i in delayed)
 
 
 TestPostOffice = PostOfficeMachine.TestCase

@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mq9.mailboxes import operations
+from mq9.mailboxes.loading import Loading
 from mq9.mailboxes.office import PostOffice
 from mq9.protocol import CreateRequest
 
@@ -33,7 +34,7 @@ class Sleeper:
         self.calls = 0
         self.office = PostOffice(self.now, lambda: None, lambda event, mailbox: None, lambda: None)
         self.office.on_sooner(self.sooner)
-        self.office.finish_loading(set(), self.now)
+        Loading(self.office).finish_loading(set(), self.now)
         self.due = self.office.next_due()
 
     def sooner(self) -> None:

@@ -4,6 +4,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from mq9.mailboxes.blocks cimport Block
+from mq9.mailboxes.dedup cimport Seen
 from mq9.mailboxes.mailbox cimport Mailbox, Sender
 from mq9.mailboxes.rewriting cimport Rewriting
 from mq9.native.memory cimport buffer_t
@@ -19,7 +20,10 @@ cdef struct Sent:
     uint32_t size
     uint32_t reply_at
     uint32_t reply_size
+    uint64_t visible_ms        # 0: at once
+    Seen* seen                 # what is noted of its dedup id, or NULL
     uint8_t priority
+    uint8_t flags              # those of its record
 
 
 cdef class Batch:
@@ -37,7 +41,14 @@ cdef class Batch:
     cdef readonly list groups              # (Group, its handouts whose rows it writes)
     cdef readonly list ended               # keys of rows of ended groups that it removes
     cdef Rewriting rewriting   # what it copies of blocks that are mostly dead, or None
+    cdef readonly list kills               # (Mailbox, msg_id) of messages that it deletes
+    cdef readonly list keyed               # (number of a message in it, the message's key)
+    cdef readonly list overtaken           # (block, offset) of records that were found to have been replaced
+    cdef list marks                        # (block, offset) of the records that it marks as dead
+    cdef Py_ssize_t rows_marked            # how many of its rows, the last ones, are those marks
+    cdef Py_ssize_t _keyed_at
     cdef size_t size           # bytes of the records of its messages
 
     cdef void _release(self) noexcept
+    cdef bytes key_of(self, size_t at)
     cdef Sent* add(self, Mailbox mailbox, Sender sender, const char* reply, size_t reply_size) except NULL

@@ -23,6 +23,10 @@ cdef class Batch:
         self.changes = []
         self.groups = []
         self.ended = []
+        self.kills = []
+        self.keyed = []
+        self.overtaken = []
+        self.marks = []
 
     def __dealloc__(self):
         self._release()
@@ -30,7 +34,9 @@ cdef class Batch:
         buffer_free(&self.replies)
 
     def __bool__(self):
-        return bool(self.count or self.effects or self.rows or self.dropped or self.blocks)
+        return bool(
+            self.count or self.effects or self.rows or self.dropped or self.blocks or self.overtaken
+        )
 
     cdef void _release(self) noexcept:
         cdef size_t at
@@ -66,10 +72,17 @@ cdef class Batch:
         self.count += 1
         return sent
 
+    cdef bytes key_of(self, size_t at):
+        """The key of message number `at`, which has one; to be asked in the order of the messages."""
+        while self.keyed[self._keyed_at][0] != at:
+            self._keyed_at += 1
+        return self.keyed[self._keyed_at][1]
+
     def drop_messages(self):
         """Forget the messages and the blocks that hold them; effects that stood between them keep their order."""
         self._release()
         self.blocks = []
+        self.keyed = []
         self.open_block = None
         self.effects = [(0, effect) for _, effect in self.effects]
 

@@ -69,6 +69,7 @@ cdef class BlockTable:
         self._dead = {}
         self.emptied = deque()
         self.sparse = deque()
+        self._held = {}
 
     def __dealloc__(self):
         cdef uint64_t at
@@ -93,11 +94,12 @@ cdef class BlockTable:
         info.size = size
         info.live_bytes = size
         info.kept = 1
+        info.held_until = 0
         self.blocks += 1
         self.size += size
         self.live_bytes += size
         if records == 0:
-            self.emptied.append(number)
+            self._empty(number, info)
         return 0
 
     cdef BlockInfo* _slot(self, uint64_t number) except NULL:
@@ -131,10 +133,18 @@ cdef class BlockTable:
         info.live_bytes -= min(record_size, info.live_bytes)
         self.live_bytes -= min(<uint64_t>record_size, self.live_bytes)
         if info.live == 0:
-            self.emptied.append(number)
+            self._empty(number, info)
         elif not info.noted and self.is_sparse(info):
             info.noted = 1
             self.sparse.append(number)
+        return 0
+
+    cdef int _empty(self, uint64_t number, BlockInfo* info) except -1:
+        """Nothing is left of the block."""
+        if self.is_held(info):
+            self._held.setdefault(info.held_until, []).append(number)
+        else:
+            self.emptied.append(number)
         return 0
 
     cdef bint is_sparse(self, const BlockInfo* info) noexcept:
@@ -153,6 +163,26 @@ cdef class BlockTable:
                 size += info.size
                 taken.append(number)
         return taken
+
+    cdef int hold(self, uint64_t number, uint64_t until_s) except -1:
+        """Do not drop the block before `until_s` (Unix s), also when nothing is left of it by then."""
+        cdef BlockInfo* info = self.find(number)
+        if info != NULL:
+            info.held_until = max(info.held_until, <uint32_t>until_s)
+        return 0
+
+    cdef int let_go(self, uint64_t now_s) except -1:
+        """Drop what was held until `now_s` (Unix s) or earlier, as soon as nothing is left of it."""
+        self._let_go_s = max(self._let_go_s, now_s)
+        for until_s in sorted(self._held):
+            if until_s > now_s:
+                break
+            self.emptied.extend(self._held.pop(until_s))
+        return 0
+
+    cdef bint is_held(self, const BlockInfo* info) noexcept:
+        """Whether the block would stay for now if nothing was left of it."""
+        return info.held_until > self._let_go_s
 
     cdef uint32_t size_of(self, uint64_t number) noexcept:
         """How many bytes of the block are stored."""
@@ -199,25 +229,31 @@ cdef class BlockTable:
         cdef uint32_t place = offset // RECORD_MIN
         return bits is not None and place // 8 < len(bits) and (bits[place // 8] >> (place % 8)) & 1
 
-    def is_marked(self, uint64_t number, uint32_t offset):
-        """As `is_dead`, from Python."""
-        return bool(self.is_dead(number, offset))
-
-    def mark_dead(self, uint64_t number, uint32_t offset):
-        """Note that the record at `offset` was removed; returns the block's row in the table of the dead."""
+    cdef bint mark_dead(self, uint64_t number, uint32_t offset) except -1:
+        """Note that the record at `offset` was removed; false when that was noted already."""
         cdef uint32_t place = offset // RECORD_MIN
-        cdef bytearray bits = self._dead.setdefault(number, bytearray())
+        cdef bytearray bits
+        if self.is_dead(number, offset):
+            return False
+        bits = self._dead.setdefault(number, bytearray())
         if place // 8 >= len(bits):
             bits.extend(bytes(place // 8 + 1 - len(bits)))
         bits[place // 8] |= 1 << (place % 8)
-        return bytes(bits)
+        return True
+
+    def dead_of(self, uint64_t number):
+        """The block's row in the table of the dead."""
+        return bytes(self._dead[number])
 
     def unmark_dead(self, uint64_t number, uint32_t offset):
         """The removal was not committed after all."""
         cdef uint32_t place = offset // RECORD_MIN
         cdef bytearray bits = self._dead.get(number)
-        if bits is not None and place // 8 < len(bits):
-            bits[place // 8] &= 255 ^ (1 << (place % 8))
+        if bits is None or place // 8 >= len(bits):
+            return
+        bits[place // 8] &= 255 ^ (1 << (place % 8))
+        if not any(bits):
+            del self._dead[number]
 
     cdef int forget_dead(self, uint64_t number) except -1:
         """The block was not stored after all."""

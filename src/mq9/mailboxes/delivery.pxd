@@ -8,8 +8,9 @@ from mq9.mailboxes.mailbox cimport LEVELS, Mailbox, Receiver
 
 cdef struct View:
     # A mailbox as one receiver sees it: for each priority the first message that it has not had.
-    LevelCursor cursors[LEVELS]
+    LevelCursor cursors[LEVELS]            # its place in the level
     Entry* entries[LEVELS]
+    bint late[LEVELS]                      # the message lies behind its place, where it appeared late
 
 
 cdef class Delivery:

@@ -8,7 +8,8 @@ in memory is asked for, and its receivers wait. Nothing is copied or queued for 
 from collections import deque
 
 from mq9.mailboxes.group cimport Choice, Group
-from mq9.mailboxes.index cimport ENTRY_OFFERED, level_count_after, level_peek, level_seek
+from mq9.mailboxes.index cimport ENTRY_OFFERED, Level, level_count_after, level_peek, level_seek
+from mq9.mailboxes.late cimport late_count, late_detached, late_peek, late_skip
 from mq9.mailboxes.mailbox cimport IDLE, PAUSED, READY, WAITING
 
 cdef enum:
@@ -36,12 +37,31 @@ cdef void _look(Receiver receiver, uint64_t now, View* view) noexcept:
     cdef Mailbox mailbox = receiver.mailbox
     for rank in range(LEVELS):
         view.entries[rank] = NULL
-        if (
-            mailbox.levels[rank] != NULL and receiver.mask >> rank & 1
-            and mailbox.levels[rank].last_id > receiver.cursors[rank]
-        ):
-            level_seek(mailbox.levels[rank], receiver.cursors[rank], &view.cursors[rank])
-            view.entries[rank] = level_peek(&view.cursors[rank], now)
+        if mailbox.levels[rank] != NULL and receiver.mask >> rank & 1:
+            _look_at(receiver, rank, now, view)
+
+
+cdef void _look_at(Receiver receiver, int rank, uint64_t now, View* view) noexcept:
+    """See what the receiver has not had of one level: first what has appeared behind its cursor."""
+    cdef Level* level = receiver.mailbox.levels[rank]
+    view.entries[rank] = late_peek(receiver, rank, now)
+    view.late[rank] = view.entries[rank] != NULL
+    if view.late[rank]:
+        level_seek(level, view.entries[rank].msg_id - 1, &view.cursors[rank])
+    elif level.last_id > receiver.cursors[rank]:
+        level_seek(level, receiver.cursors[rank], &view.cursors[rank])
+        view.entries[rank] = level_peek(&view.cursors[rank], now)
+
+
+cdef void _pass(Receiver receiver, int rank, uint64_t now, View* view) noexcept:
+    """The receiver has been given the message that it sees of a level, or cannot be: see what comes next."""
+    if view.late[rank]:
+        receiver.late[rank] += 1
+        _look_at(receiver, rank, now, view)
+    else:
+        receiver.cursors[rank] = view.entries[rank].msg_id
+        view.cursors[rank].at += 1
+        view.entries[rank] = level_peek(&view.cursors[rank], now)
 
 
 cdef uint64_t _remaining(Receiver receiver) noexcept:
@@ -51,7 +71,7 @@ cdef uint64_t _remaining(Receiver receiver) noexcept:
     cdef Mailbox mailbox = receiver.mailbox
     for rank in range(LEVELS):
         if mailbox.levels[rank] != NULL and receiver.mask >> rank & 1:
-            count += level_count_after(mailbox.levels[rank], receiver.cursors[rank])
+            count += level_count_after(mailbox.levels[rank], receiver.cursors[rank]) + late_count(receiver, rank)
     return count
 
 
@@ -75,6 +95,7 @@ cdef class Delivery:
         if mailbox.receivers is None:
             mailbox.receivers = []
         mailbox.receivers.append(receiver)
+        late_skip(receiver)
         if receiver.group is not None:
             (<Group>receiver.group).members.append(receiver)
         receiver.state = IDLE
@@ -90,6 +111,7 @@ cdef class Delivery:
                 mailbox.receivers = None
             if receiver.group is not None:
                 (<Group>receiver.group).members.remove(receiver)
+            late_detached(mailbox)
         return 0
 
     cdef int wake(self, Receiver receiver) except -1:
@@ -149,9 +171,7 @@ cdef class Delivery:
         while rank >= 0:
             entry = view.entries[rank]
             if self._damaged and entry.block in self._damaged:
-                receiver.cursors[rank] = entry.msg_id
-                view.cursors[rank].at += 1
-                view.entries[rank] = level_peek(&view.cursors[rank], now)
+                _pass(receiver, rank, now, &view)
                 rank = _first(&view)
                 continue
             if block is None or block.number != entry.block:
@@ -167,11 +187,9 @@ cdef class Delivery:
                 receiver.state = READY
                 self._ready.append(receiver)
                 return given
-            receiver.cursors[rank] = entry.msg_id
             entry.end |= ENTRY_OFFERED
             given += entry.size + FRAME_OVERHEAD
-            view.cursors[rank].at += 1
-            view.entries[rank] = level_peek(&view.cursors[rank], now)
+            _pass(receiver, rank, now, &view)
             following = _first(&view)
             pending = 0
             if following >= 0:

@@ -97,4 +97,25 @@ cdef inline const char* record_headers(const char* record) noexcept nogil:
     return at
 
 
+cdef inline uint64_t record_visible_ms(const char* record) noexcept nogil:
+    """When the message may first be seen, or 0."""
+    cdef int flags = record_flags(record)
+    return load64(record + RECORD_MIN + (8 if flags & FLAG_EXPIRES else 0)) if flags & FLAG_VISIBLE else 0
+
+
+cdef inline const char* record_field(const char* record, int flag) noexcept nogil:
+    """The field of FLAG_KEY, FLAG_TAGS or FLAG_DEDUP, which the record must have: its size as u16, then the bytes."""
+    cdef int flags = record_flags(record)
+    cdef const char* at = record + RECORD_MIN
+    if flags & FLAG_EXPIRES:
+        at += 8
+    if flags & FLAG_VISIBLE:
+        at += 8
+    if flag > FLAG_KEY and flags & FLAG_KEY:
+        at += 2 + load16(at)
+    if flag > FLAG_TAGS and flags & FLAG_TAGS:
+        at += 2 + load16(at)
+    return at
+
+
 cdef bint record_is_sound(const char* record, size_t room) noexcept nogil

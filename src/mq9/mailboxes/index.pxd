@@ -16,9 +16,16 @@ cdef enum:
 cdef extern from *:
     """
     #define MQ9_ENTRY_OFFERED ((uint64_t)1 << 61)
+    #define MQ9_ENTRY_KEYED ((uint64_t)1 << 62)
     """
     # It was given to a receiver or a worker.
     const uint64_t ENTRY_OFFERED "MQ9_ENTRY_OFFERED"
+    # It has a key, which its mailbox knows.
+    const uint64_t ENTRY_KEYED "MQ9_ENTRY_KEYED"
+
+cdef enum:
+    # Where the rank of a delayed message is, which is in no level of a priority yet.
+    ENTRY_RANK_SHIFT = 56
 
 cdef struct Chunk:
     uint32_t size              # entries in it, dead ones included
@@ -27,12 +34,20 @@ cdef struct Chunk:
     uint32_t unused
     Entry entries[1]           # really `capacity`
 
+cdef struct Late:
+    # Messages that appeared below where a receiver already was, in the order in which they did. See late.pyx.
+    uint64_t* msg_ids
+    uint32_t count
+    uint32_t capacity
+    uint64_t first             # how many there were before the first one that is still listed
+
 cdef struct Level:
     Chunk** chunks
     uint32_t count
     uint32_t capacity
     uint64_t live
     uint64_t last_id           # the highest msg_id ever added
+    Late* late                 # NULL as long as there was none
 
 cdef struct LevelCursor:
     # A place in a level; valid until the level changes.
@@ -43,6 +58,11 @@ cdef struct LevelCursor:
 
 cdef inline uint64_t entry_expires(const Entry* entry) noexcept nogil:
     return entry.end & (((<uint64_t>1) << 48) - 1)
+
+
+cdef inline int entry_rank(const Entry* entry) noexcept nogil:
+    """The rank of a delayed message."""
+    return <int>(entry.end >> ENTRY_RANK_SHIFT & 7)
 
 
 cdef inline bint entry_is_dead(const Entry* entry) noexcept nogil:

@@ -275,4 +275,7 @@ cdef void level_free(Level* level) noexcept:
     for index in range(level.count):
         free(level.chunks[index])
     free(level.chunks)
+    if level.late != NULL:
+        free(level.late.msg_ids)
+        free(level.late)
     free(level)

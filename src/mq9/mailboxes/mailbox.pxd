@@ -3,10 +3,12 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from mq9.mailboxes.index cimport Entry, Level
+from mq9.mailboxes.keys cimport Keys
 from mq9.native.bytemap cimport Named
 
 cdef enum:
     LEVELS = 5
+    DELAYED = LEVELS           # in the place of a rank: not visible yet
 
 
 cdef class Mailbox(Named):
@@ -15,7 +17,7 @@ cdef class Mailbox(Named):
     cdef readonly uint64_t created_ms
     cdef readonly uint64_t expires_ms      # 0: never
     cdef readonly uint64_t size
-    cdef Level* levels[LEVELS]
+    cdef Level* levels[LEVELS + 1]         # the last one holds the messages that are not visible yet
     cdef readonly uint64_t count
     cdef readonly uint32_t ttl_s           # 0: never
     cdef readonly bint public
@@ -25,8 +27,13 @@ cdef class Mailbox(Named):
     cdef readonly list receivers           # None as long as there was none
     cdef public object groups              # its MailboxGroups; None as long as there was none
     cdef readonly list watchers            # callables told of events; None as long as there was none
+    cdef Keys keys                         # None as long as no message had one
 
     cdef int add(self, int priority, const Entry* entry) except -1
+    cdef int delay(self, int priority, const Entry* entry) except -1
+    cdef int reveal(self, uint64_t msg_id) except -2
+    cdef int take_out(self, int priority, uint64_t msg_id) except -1
+    cdef void _remove(self, int priority, uint64_t msg_id) noexcept
     cdef Entry* find(self, uint64_t msg_id, int* priority) noexcept
     cdef bint is_over(self, uint64_t now) noexcept
 
@@ -45,6 +52,7 @@ cdef class Receiver:
     cdef ReceiverState state
     cdef bint ended
     cdef uint64_t cursors[LEVELS]          # the msg_id written last; not used by a member of a group
+    cdef uint64_t late[LEVELS]             # its place among what has appeared behind its cursor
     cdef object group                      # the Group of which it is a member, or None
     cdef object handout                    # what a member was given that has not reached its socket yet, or None
 
@@ -57,3 +65,8 @@ cdef class Sender:
     # Somebody who waits to hear that a message is stored.
     cdef int sent(self, const char* reply, Py_ssize_t reply_size, uint64_t msg_id, Mailbox mailbox, bint duplicate) except -1
     cdef int refused(self, const char* reply, Py_ssize_t reply_size, object error) except -1
+
+
+cdef class Told(Sender):
+    # A Sender that calls a function.
+    cdef object _told

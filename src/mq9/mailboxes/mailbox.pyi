@@ -3,6 +3,7 @@ from collections.abc import Callable
 from mq9.mailboxes.format import MailboxRow
 from mq9.mailboxes.groups import MailboxGroups
 from mq9.native.bytemap import Named
+from mq9.protocol import ProtocolError
 
 class Mailbox(Named):
     number: int
@@ -32,3 +33,6 @@ class Receiver:
     mailbox: Mailbox
 
 class Sender: ...
+
+class Told(Sender):
+    def __init__(self, told: Callable[[int | ProtocolError, bool], None]) -> None: ...

@@ -9,8 +9,8 @@ cimport cython
 from libc.stdlib cimport calloc
 
 from mq9.mailboxes.index cimport (
-    ENTRY_OFFERED, LevelCursor, entry_expires, entry_is_gone, level_add, level_find, level_free, level_insert, level_last, level_peek,
-    level_seek,
+    ENTRY_KEYED, ENTRY_OFFERED, ENTRY_RANK_SHIFT, LevelCursor, entry_expires, entry_is_gone, entry_rank, level_add, level_find,
+    level_free, level_insert, level_last, level_peek, level_remove, level_seek,
 )
 
 
@@ -33,7 +33,7 @@ cdef class Mailbox(Named):
 
     def __dealloc__(self):
         cdef int priority
-        for priority in range(LEVELS):
+        for priority in range(LEVELS + 1):
             if self.levels[priority] != NULL:
                 level_free(self.levels[priority])
 
@@ -51,7 +51,7 @@ cdef class Mailbox(Named):
         return self.gone or (self.expires_ms != 0 and self.expires_ms <= now)
 
     cdef int add(self, int priority, const Entry* entry) except -1:
-        """Make a stored message visible."""
+        """Take over a stored message that is visible, or, with DELAYED as its priority, one that `delay` has prepared."""
         if self.levels[priority] == NULL:
             self.levels[priority] = <Level*>calloc(1, sizeof(Level))
             if self.levels[priority] == NULL:
@@ -64,11 +64,49 @@ cdef class Mailbox(Named):
         self.size += entry.size
         return 0
 
+    cdef int delay(self, int priority, const Entry* entry) except -1:
+        """Take over a stored message that is not visible yet."""
+        cdef Entry delayed = entry[0]
+        delayed.end |= <uint64_t>priority << ENTRY_RANK_SHIFT
+        return self.add(DELAYED, &delayed)
+
+    cdef int reveal(self, uint64_t msg_id) except -2:
+        """Make a delayed message visible; returns its rank, or -1 when there is no such message."""
+        cdef Entry* found = NULL if self.levels[DELAYED] == NULL else level_find(self.levels[DELAYED], msg_id)
+        cdef Entry entry
+        cdef int rank
+        if found == NULL:
+            return -1
+        entry = found[0]
+        rank = entry_rank(&entry)
+        entry.end &= ~(<uint64_t>7 << ENTRY_RANK_SHIFT)
+        self.count -= 1
+        self.size -= entry.size
+        self._remove(DELAYED, msg_id)
+        self.add(rank, &entry)
+        return rank
+
+    cdef int take_out(self, int priority, uint64_t msg_id) except -1:
+        """Forget a message that `find` found with this priority."""
+        cdef Entry* entry = level_find(self.levels[priority], msg_id)
+        if entry.end & ENTRY_KEYED:
+            self.keys.forget(msg_id)
+        self.count -= 1
+        self.size -= entry.size
+        self._remove(priority, msg_id)
+        return 0
+
+    cdef void _remove(self, int priority, uint64_t msg_id) noexcept:
+        level_remove(self.levels[priority], msg_id)
+        if priority == DELAYED and self.levels[DELAYED].live == 0:
+            level_free(self.levels[DELAYED])
+            self.levels[DELAYED] = NULL
+
     cdef Entry* find(self, uint64_t msg_id, int* priority) noexcept:
-        """The entry of this msg_id and its priority, or NULL."""
+        """The entry of this msg_id and its priority, which is DELAYED while it is not visible; or NULL."""
         cdef Entry* entry
         cdef int rank
-        for rank in range(LEVELS):
+        for rank in range(LEVELS + 1):
             if self.levels[rank] != NULL:
                 entry = level_find(self.levels[rank], msg_id)
                 if entry != NULL:
@@ -87,7 +125,7 @@ cdef class Mailbox(Named):
     def look_up(self, uint64_t msg_id, uint64_t now):
         """(rank of the priority, whether a receiver or worker has been given it) of a message that is there at `now`, or None.
 
-        While a message is delayed, its rank is LEVELS.
+        While a message is delayed, its rank is DELAYED.
         """
         cdef int rank
         cdef Entry* entry = self.find(msg_id, &rank)
@@ -182,4 +220,19 @@ cdef class Sender:
 
     cdef int refused(self, const char* reply, Py_ssize_t reply_size, object error) except -1:
         """The message for which `reply` was given was not stored; `error` is a ProtocolError."""
+        return 0
+
+
+cdef class Told(Sender):
+    """Calls `told` with (msg_id, whether it was a repeat) when the message is durable, or with (ProtocolError, False)."""
+
+    def __init__(self, told not None):
+        self._told = told
+
+    cdef int sent(self, const char* reply, Py_ssize_t reply_size, uint64_t msg_id, Mailbox mailbox, bint duplicate) except -1:
+        self._told(msg_id, duplicate)
+        return 0
+
+    cdef int refused(self, const char* reply, Py_ssize_t reply_size, object error) except -1:
+        self._told(error, False)
         return 0

@@ -5,22 +5,15 @@ from libc.stdint cimport uint32_t, uint64_t
 from mq9.mailboxes.batch cimport Batch
 from mq9.mailboxes.blocks cimport BlockCache, BlockTable
 from mq9.mailboxes.delivery cimport Delivery
+from mq9.mailboxes.dedup cimport Repeats, Seen
 from mq9.mailboxes.drops cimport DropIds
 from mq9.mailboxes.groups cimport Groups
+from mq9.mailboxes.index cimport Entry
 from mq9.mailboxes.mailbox cimport Mailbox, Sender
 from mq9.mailboxes.numbers cimport Numbers
 from mq9.mailboxes.timers cimport Timers
+from mq9.mailboxes.writing cimport Message
 from mq9.native.bytemap cimport ByteMap
-
-
-cdef struct Message:
-    # A message that is to be stored, pointing wherever its parts are.
-    int priority
-    uint64_t expires_ms        # 0: with its mailbox
-    const char* headers        # without the block's last, empty line
-    size_t header_size
-    const char* payload
-    size_t payload_size
 
 
 cdef class PostOffice:
@@ -33,6 +26,7 @@ cdef class PostOffice:
     cdef readonly object rewriting         # the Rewriting that is not durable yet, or None
     cdef readonly Timers timers
     cdef readonly Groups groups
+    cdef readonly Repeats repeats
     cdef readonly Timers expiries          # those of messages, which may be a million at once and nobody waits for
     cdef readonly dict unsettled           # mail_id → (row or None,): its latest change that is not durable yet
     cdef readonly object refusal           # why nothing can be stored now (ProtocolError), or None
@@ -50,6 +44,7 @@ cdef class PostOffice:
     cdef uint64_t _next_block
     cdef uint64_t _next_mailbox
     cdef object _dismantling
+    cdef list _appeared                    # (msg_id, rank, mailbox) of messages that have just become visible
     cdef object _expired_rows              # numbers of expired mailboxes whose rows are still stored
 
     cdef int send(self, Mailbox mailbox, Message* message, Sender sender, const char* reply, size_t reply_size,
@@ -57,9 +52,14 @@ cdef class PostOffice:
     cdef Mailbox find_destination(self, const char* address, size_t size, uint64_t now)
     cdef Mailbox find(self, const char* mail_id, size_t size, uint64_t now)
     cdef int _settle_messages(self, Batch batch, size_t first, size_t last, list stirred) except -1
+    cdef int place(self, Mailbox mailbox, int priority, Entry* entry, uint64_t visible_ms) except -1
+    cdef int _settle_flagged(self, Batch batch, size_t at, Entry* entry) except -1
+    cdef int _stir(self, list mailboxes) except -1
+    cdef int _repeat(self, Mailbox mailbox, Seen* seen, Sender sender, const char* reply, size_t reply_size) except -1
     cdef int _refuse_messages(self, Batch batch, object error) except -1
     cdef int _dismantle(self, uint32_t budget) except -1
     cdef uint32_t _fire_due(self, Timers timers, uint64_t now, uint32_t budget) except? 0
     cdef int _fire(self, Mailbox mailbox, uint64_t msg_id, uint64_t now) except -1
-    cdef int _take_out(self, Mailbox mailbox, int priority, uint64_t msg_id) except -1
-    cdef int _load_record(self, uint64_t number, const char* block, uint32_t offset, uint64_t now) except -1
+    cdef int _appear(self, Mailbox mailbox, uint64_t msg_id) except -1
+    cdef int _tell_of_appeared(self) except -1
+    cdef int _take_out(self, Mailbox mailbox, int priority, Entry* entry) except -1

@@ -12,26 +12,25 @@ from cpython.ref cimport Py_DECREF
 from sortedcontainers import SortedDict
 
 from mq9.mailboxes.batch cimport Sent
-from mq9.mailboxes.blocks cimport Block
-from mq9.mailboxes.format cimport (
-    BLOCK_HEAD, FLAG_EXPIRES, RECORD_MIN, record_expires_ms, record_is_sound, record_mailbox, record_msg_id, record_priority,
-    record_size, store32, store64,
-)
-from mq9.mailboxes.format import MARKS_KEY, DamagedError, MailboxRow, Marks, check_block, open_row, seal_row
-from mq9.mailboxes.index cimport Entry, Level, entry_expires, level_free, level_remove, level_take
-from mq9.mailboxes.mailbox cimport LEVELS, Receiver
+from mq9.mailboxes.blocks cimport BLOCK_TARGET, Block
+from mq9.mailboxes.dedup cimport DEDUP_ID_MAX, PENDING, Mark, mark_of
+from mq9.mailboxes.format cimport FLAG_DEDUP, FLAG_KEY
+from mq9.mailboxes.format import MARKS_KEY, Marks
+from mq9.mailboxes.index cimport ENTRY_KEYED, Level, entry_expires, level_free, level_take
+from mq9.mailboxes.keys cimport Keys
+from mq9.mailboxes.late cimport late_add
+from mq9.mailboxes.mailbox cimport DELAYED, LEVELS, Receiver, Told
 from mq9.mailboxes.numbers cimport Numbers
+from mq9.mailboxes.removals cimport mark_removed, unmark_removed
 from mq9.mailboxes.rewriting cimport Rewriting
 from mq9.mailboxes.timers cimport Timer, TimerOwner
-from mq9.native.memory cimport write_bytes
+from mq9.mailboxes.writing cimport KEY_MAX, flags_of, plain_message, size_of, write_record
 from mq9.protocol import ProtocolError
 from mq9.store.contract import Table
 
 log = logging.getLogger("mq9")
 
 cdef enum:
-    # A block is finished when it has this many bytes: small enough to be read for one message, large enough to be written fast.
-    BLOCK_TARGET = 262144
     # What is kept of blocks in memory, for receivers that are nearly up to date.
     CACHE_BYTES = 33554432
     # A batch that has grown to this many bytes is committed on its own: neither its commit nor what follows takes long.
@@ -73,8 +72,9 @@ cdef class PostOffice:
         self.blocks = BlockTable()
         self.delivery = Delivery(BlockCache(CACHE_BYTES))
         self.timers = Timers(now)
-        self.groups = Groups(self.timers, self._tell, wants_run, self.delivery.wake_idle)
+        self.groups = Groups(self.timers, self.tell, wants_run, self.delivery.wake_idle)
         self.expiries = Timers(now)
+        self.repeats = Repeats(self.timers, self.blocks)
         self.unsettled = {}
         self._batch = Batch()
         self._full = deque()
@@ -83,6 +83,7 @@ cdef class PostOffice:
         self._next_msg_id = self._next_block = self._next_mailbox = 1
         self._dismantling = deque()
         self._expired_rows = deque()
+        self._appeared = []
         self.numbers = Numbers()
         self.rewriting = None
 
@@ -140,21 +141,9 @@ cdef class PostOffice:
         """(MailboxRow, or None for its removal) of the latest change to a mailbox that is not durable yet; None for no change."""
         return self.unsettled.get(mail_id)
 
-    def kill(self, uint64_t block, uint32_t offset):
-        """Make the removal of one record durable with the open batch; returns the places that were marked, for `spare`."""
-        places = [(block, offset)]
-        copy = None if self.rewriting is None else (<Rewriting>self.rewriting).copy_of(block, offset)
-        if copy is not None:
-            places.append(copy)
-        for number, at in places:
-            key = number.to_bytes(8, "big")
-            self._batch.rows.append((Table.DEAD, key, seal_row(key, self.blocks.mark_dead(number, at))))
-        return places
-
-    def spare(self, places):
-        """The removal of a record, for which `kill` gave these places, was not committed after all."""
-        for number, at in places:
-            self.blocks.unmark_dead(number, at)
+    def kill(self, Mailbox mailbox not None, uint64_t msg_id):
+        """Make the removal of one message durable with the open batch."""
+        self._batch.kills.append((mailbox, msg_id))
 
     def rewrite(self, sources, uint64_t now, ended):
         """Copy what is alive in blocks that are mostly dead into new ones, with the open batch.
@@ -172,50 +161,47 @@ cdef class PostOffice:
             self._next_block += len(rewriting.blocks)
             self._batch.take_rewriting(rewriting)
             self.rewriting = rewriting
-            self._tell()
+            self.tell()
         return waiting, bool(rewriting.blocks)
 
     def then(self, effect not None):
         """Let `effect` happen when the open batch is durable, after everything that the batch has up to now."""
         self._batch.then(effect)
-        self._tell()
+        self.tell()
 
     cdef int send(self, Mailbox mailbox, Message* message, Sender sender, const char* reply, size_t reply_size,
                   uint64_t now) except -1:
         """Put a message into the open batch; `sender`, unless None, hears of it under `reply`."""
         cdef Batch batch = self._batch
         cdef Block block = batch.open_block
-        cdef size_t size = RECORD_MIN + message.header_size + message.payload_size
-        cdef uint64_t flags = 0
+        cdef size_t size = size_of(message)
         cdef Sent* sent
-        cdef char* at
-        if message.expires_ms:
-            size += 8
-            flags = FLAG_EXPIRES
+        cdef Seen* seen = NULL
+        cdef Mark mark
+        if message.dedup_size:
+            mark_of(mailbox.number, message.dedup_id, message.dedup_size, &mark)
+            seen = self.repeats.find(&mark, now)
+            if seen != NULL:
+                return self._repeat(mailbox, seen, sender, reply, reply_size)
+            seen = self.repeats.add(&mark, self._next_msg_id, now, PENDING)
         if block is None or block.size + size > BLOCK_TARGET and block.records:
             block = batch.open_block = Block(self._next_block)
             self._next_block += 1
             batch.blocks.append(block)
+        if message.key_size:
+            batch.keyed.append((batch.count, message.key[:message.key_size]))
         sent = batch.add(mailbox, sender, reply, reply_size)
         sent.msg_id = self._next_msg_id
         sent.expires_ms = message.expires_ms
+        sent.visible_ms = message.visible_ms
         sent.block = block.number
         sent.offset = <uint32_t>block.size
         sent.size = <uint32_t>size
         sent.priority = message.priority
+        sent.flags = flags_of(message)
+        sent.seen = seen
         self._next_msg_id += 1
-        at = block.reserve(size)
-        store32(at, <uint32_t>size)
-        store32(at + 4, <uint32_t>message.header_size)
-        store64(at + 8, sent.msg_id)
-        store64(at + 16, mailbox.number | <uint64_t>message.priority << 48 | flags << 56)
-        store64(at + 24, now)
-        at += RECORD_MIN
-        if message.expires_ms:
-            store64(at, message.expires_ms)
-            at += 8
-        at = write_bytes(at, message.headers, message.header_size)
-        write_bytes(at, message.payload, message.payload_size)
+        write_record(block.reserve(size), message, size, sent.msg_id, mailbox.number, now)
         batch.size += size
         self.backlog += size
         if batch.size >= BATCH_TARGET:
@@ -223,28 +209,48 @@ cdef class PostOffice:
             self._full.append(batch)
             self._batch = Batch()
         if not self._told:
-            self._tell()
+            self.tell()
         return 0
 
-    def put(self, Mailbox mailbox not None, int rank, bytes payload not None, uint64_t expires_ms, uint64_t now):
-        """As `send`, for whoever has the message as an object and waits for nothing.
+    cdef int _repeat(self, Mailbox mailbox, Seen* seen, Sender sender, const char* reply, size_t reply_size) except -1:
+        """Answer a send that is not stored, because it repeats another one."""
+        if sender is None:
+            return 0
+        waiting = self.repeats.wait(seen, mailbox, sender, reply[:reply_size])
+        if waiting is None:
+            return sender.sent(reply, reply_size, seen.msg_id, mailbox, True)
+        self.then(waiting)
+        return 0
+
+    def put(
+        self, Mailbox mailbox not None, int rank, bytes payload not None, uint64_t expires_ms, uint64_t now, *,
+        uint64_t visible_ms=0, bytes key not None=b"", bytes dedup_id not None=b"", told=None
+    ):
+        """As `send`, for whoever has the message as an object.
 
         Arguments:
             rank: of the priority, 0 to 4.
             expires_ms: when it ends, Unix ms; 0 for with its mailbox.
+            visible_ms: when it may first be seen, Unix ms; 0 for at once.
+            key, dedup_id: empty for none.
+            told: called with (msg_id, whether it was a repeat) when it is durable, or with (ProtocolError, False).
         """
         cdef Message message
         if not 0 <= rank < LEVELS:
             raise ValueError("rank must be from 0 to 4")
-        message.priority = rank
+        if len(key) > KEY_MAX or len(dedup_id) > DEDUP_ID_MAX:
+            raise ValueError("the key or the id is too long")
+        plain_message(&message, rank, payload, len(payload))
         message.expires_ms = expires_ms
-        message.headers = NULL
-        message.header_size = 0
-        message.payload = payload
-        message.payload_size = len(payload)
-        self.send(mailbox, &message, None, NULL, 0, now)
+        message.visible_ms = visible_ms
+        message.key = key
+        message.key_size = len(key)
+        message.dedup_id = dedup_id
+        message.dedup_size = len(dedup_id)
+        self.send(mailbox, &message, None if told is None else Told(told), NULL, 0, now)
 
-    def _tell(self):
+    def tell(self):
+        """There is something to commit."""
         if not self._told:
             self._told = True
             self._has_work()
@@ -270,6 +276,7 @@ cdef class PostOffice:
                 return None
             self._batch = Batch()
         batch.open_block = None
+        mark_removed(batch, self.blocks)
         for block in batch.blocks:
             block.seal(now)
         return batch
@@ -313,12 +320,9 @@ cdef class PostOffice:
         self._forget_changes(batch)
         self.groups.written(batch)
         self.backlog -= batch.size
-        for mailbox in stirred:
-            self.delivery.stir(mailbox)
-            if mailbox.groups is not None:
-                self.groups.stir_mailbox(mailbox)
+        self._stir(stirred)
         if self.blocks.emptied or self._expired_rows or self.groups.has_changes():
-            self._tell()
+            self.tell()
 
     cdef int _settle_messages(self, Batch batch, size_t first, size_t last, list stirred) except -1:
         cdef size_t at
@@ -330,6 +334,8 @@ cdef class PostOffice:
             mailbox = <Mailbox>sent.mailbox
             if mailbox.gone:
                 self.blocks.release(sent.block, sent.size)
+                if sent.seen != NULL:
+                    self.repeats.refuse(sent.seen, _NO_MAILBOX)
                 if sent.sender != NULL:
                     (<Sender>sent.sender).refused(batch.replies.data + sent.reply_at, sent.reply_size, _NO_MAILBOX)
                 continue
@@ -338,16 +344,46 @@ cdef class PostOffice:
             entry.offset = sent.offset
             entry.size = sent.size
             entry.end = sent.expires_ms
-            mailbox.add(sent.priority, &entry)
-            self.messages += 1
-            self.message_bytes += sent.size
-            if sent.expires_ms:
-                self.expiries.add(sent.expires_ms, mailbox, sent.msg_id)
+            if sent.flags & (FLAG_KEY | FLAG_DEDUP):
+                self._settle_flagged(batch, at, &entry)
+            self.place(mailbox, sent.priority, &entry, sent.visible_ms)
             if sent.sender != NULL:
                 (<Sender>sent.sender).sent(batch.replies.data + sent.reply_at, sent.reply_size, sent.msg_id, mailbox, False)
             if (mailbox.receivers is not None or mailbox.groups is not None) and not mailbox.stirred:
                 mailbox.stirred = True
                 stirred.append(mailbox)
+        return 0
+
+    cdef int _settle_flagged(self, Batch batch, size_t at, Entry* entry) except -1:
+        """A message with a key or a dedup id is durable: let both be known, and the former message with its key go."""
+        cdef Sent* sent = &batch.sents[at]
+        cdef Mailbox mailbox = <Mailbox>sent.mailbox
+        cdef uint64_t former
+        if sent.seen != NULL:
+            self.repeats.stored(sent.seen, sent.block)
+        if sent.flags & FLAG_KEY:
+            key = batch.key_of(at)
+            if mailbox.keys is None:
+                mailbox.keys = Keys()
+            former = mailbox.keys.find(key)
+            if former:
+                self.remove_message(mailbox, former)
+            mailbox.keys.put(key, sent.msg_id)
+            entry.end |= ENTRY_KEYED
+        return 0
+
+    cdef int place(self, Mailbox mailbox, int priority, Entry* entry, uint64_t visible_ms) except -1:
+        """Put a stored message where it belongs; one that is to be seen at `visible_ms` (Unix ms), where nobody sees it until then."""
+        # By the wheel's time and not by the clock: groups store until when of the former they have been told what appeared.
+        if visible_ms > self.timers.finished():
+            mailbox.delay(priority, entry)
+            self.timers.add(visible_ms, mailbox, entry.msg_id)
+        else:
+            mailbox.add(priority, entry)
+        self.messages += 1
+        self.message_bytes += entry.size
+        if entry_expires(entry):
+            self.expiries.add(entry_expires(entry), mailbox, entry.msg_id)
         return 0
 
     def seal_full(self, uint64_t now):
@@ -364,6 +400,7 @@ cdef class PostOffice:
             effect.fail(error)
         self.blocks.emptied.extendleft(reversed(batch.dropped))  # in their order: see rewriting.pyx
         self.give_up_rewriting(batch)
+        unmark_removed(batch, self.blocks)
         self._expired_rows.extend(batch.expired)
         self._forget_changes(batch)
         self.groups.failed(batch)
@@ -379,7 +416,9 @@ cdef class PostOffice:
         """There is no space for the batch's messages: refuse them, and keep what else the batch has for another commit."""
         self._refuse_messages(batch, error)
         self.give_up_rewriting(batch)
+        unmark_removed(batch, self.blocks)
         batch.drop_messages()
+        mark_removed(batch, self.blocks)
         self.backlog -= batch.size
         batch.size = 0
         self.refusal = error
@@ -389,9 +428,11 @@ cdef class PostOffice:
         cdef Rewriting rewriting = batch.rewriting
         if rewriting is None:
             return False
+        unmark_removed(batch, self.blocks)
         batch.drop_rewriting()
         self.rewriting = None
         rewriting.give_up()
+        mark_removed(batch, self.blocks)
         return True
 
     cdef int _refuse_messages(self, Batch batch, object error) except -1:
@@ -399,6 +440,8 @@ cdef class PostOffice:
         cdef Sent* sent
         for at in range(batch.count):
             sent = &batch.sents[at]
+            if sent.seen != NULL:
+                self.repeats.refuse(sent.seen, error)
             if sent.sender != NULL:
                 (<Sender>sent.sender).refused(batch.replies.data + sent.reply_at, sent.reply_size, error)
         return 0
@@ -463,6 +506,7 @@ cdef class PostOffice:
             mailbox.receivers = None
         if mailbox.groups is not None:
             self.groups.end(mailbox)
+        mailbox.keys = None
         if mailbox.count:
             self._dismantling.append(mailbox)
             self.timers.hurry()
@@ -475,20 +519,16 @@ cdef class PostOffice:
             return False
         if entry_expires(entry):
             self.expiries.lose_one()
-        self._take_out(mailbox, priority, msg_id)
+        self._take_out(mailbox, priority, entry)
         return True
 
-    cdef int _take_out(self, Mailbox mailbox, int priority, uint64_t msg_id) except -1:
-        cdef Entry* entry = mailbox.find(msg_id, &priority)
-        cdef uint64_t block = entry.block
-        cdef uint32_t size = entry.size
-        level_remove(mailbox.levels[priority], msg_id)
-        mailbox.count -= 1
-        mailbox.size -= size
+    cdef int _take_out(self, Mailbox mailbox, int priority, Entry* entry) except -1:
+        if priority == DELAYED:
+            self.timers.lose_one()
         self.messages -= 1
-        self.message_bytes -= size
-        self.blocks.release(block, size)
-        return 0
+        self.message_bytes -= entry.size
+        self.blocks.release(entry.block, entry.size)
+        return mailbox.take_out(priority, entry.msg_id)
 
     def run(self, uint64_t now, Py_ssize_t budget):
         """Give FETCHes that wait, and about `budget` bytes to receivers, what is theirs at `now` (Unix ms).
@@ -509,10 +549,11 @@ cdef class PostOffice:
         self._dismantle(budget)
         fired = self._fire_due(self.timers, now, budget)
         self._fire_due(self.expiries, now, budget - fired)
+        self._tell_of_appeared()
         self.timers.sweep(_is_stale, now, budget)
         self.expiries.sweep(_is_stale, now, budget)
         if self.blocks.emptied or self._expired_rows or self._batch or self.groups.has_changes():
-            self._tell()
+            self.tell()
         return bool(self._dismantling) or self.timers.is_behind(now) or self.expiries.is_behind(now)
 
     def next_due(self):
@@ -533,12 +574,49 @@ cdef class PostOffice:
         while fired < budget and timers.pop(now, &timer):
             owner = <object>timer.owner
             Py_DECREF(owner)
-            if type(owner) is Mailbox:
-                self._fire(<Mailbox>owner, timer.msg_id, now)
-            else:
+            if type(owner) is not Mailbox:
                 (<TimerOwner>owner).due(timer.msg_id, now)
+            elif timer.msg_id and timers is self.timers:
+                self._appear(<Mailbox>owner, timer.msg_id)
+            else:
+                self._fire(<Mailbox>owner, timer.msg_id, now)
             fired += 1
         return fired
+
+    cdef int _appear(self, Mailbox mailbox, uint64_t msg_id) except -1:
+        """A delayed message is to be seen from now on."""
+        cdef int rank = -1 if mailbox.gone else mailbox.reveal(msg_id)
+        if rank < 0:
+            self.timers.lost_one_fired()
+        elif mailbox.receivers is not None or mailbox.groups is not None:
+            self._appeared.append((msg_id, rank, mailbox))
+        return 0
+
+    cdef int _tell_of_appeared(self) except -1:
+        """Let those who are past the messages that have appeared know of them, in the order of the msg_ids."""
+        cdef Mailbox mailbox
+        cdef uint64_t msg_id
+        cdef int rank
+        cdef list stirred = []
+        if not self._appeared:
+            return 0
+        appeared, self._appeared = sorted(self._appeared), []
+        for msg_id, rank, mailbox in appeared:
+            late_add(mailbox, rank, msg_id)
+            self.groups.appeared(mailbox, rank, msg_id)
+            if not mailbox.stirred:
+                mailbox.stirred = True
+                stirred.append(mailbox)
+        return self._stir(stirred)
+
+    cdef int _stir(self, list mailboxes) except -1:
+        """There is something new in each of these mailboxes."""
+        cdef Mailbox mailbox
+        for mailbox in mailboxes:
+            self.delivery.stir(mailbox)
+            if mailbox.groups is not None:
+                self.groups.stir_mailbox(mailbox)
+        return 0
 
     cdef int _fire(self, Mailbox mailbox, uint64_t msg_id, uint64_t now) except -1:
         """A timer is due; it says when to look, not what to find."""
@@ -559,7 +637,7 @@ cdef class PostOffice:
             if entry == NULL:
                 self.expiries.lost_one_fired()
             elif entry_expires(entry) <= now:
-                self._take_out(mailbox, priority, msg_id)
+                self._take_out(mailbox, priority, entry)
                 self.expired_messages += 1
             else:
                 self.expiries.add(entry_expires(entry), mailbox, msg_id)
@@ -573,7 +651,7 @@ cdef class PostOffice:
         cdef int priority
         while self._dismantling and done < budget:
             mailbox = <Mailbox>self._dismantling[0]
-            for priority in range(LEVELS):
+            for priority in range(LEVELS + 1):
                 if mailbox.levels[priority] == NULL:
                     continue
                 taken = level_take(mailbox.levels[priority], entries, DISMANTLE_ROOM)
@@ -582,6 +660,8 @@ cdef class PostOffice:
                     self.message_bytes -= entries[at].size
                     if entry_expires(&entries[at]):
                         self.expiries.lose_one()
+                    if priority == DELAYED:
+                        self.timers.lose_one()
                 self.messages -= taken
                 mailbox.count -= taken
                 done += taken
@@ -592,106 +672,3 @@ cdef class PostOffice:
             else:
                 self._dismantling.popleft()
         return 0
-
-    # starting with what is stored
-
-    def load_marks(self, bytes value not None):
-        """Take over the numbers to go on with."""
-        marks = Marks.unpack(value)
-        self._next_msg_id = max(self._next_msg_id, marks.msg_id)
-        self._next_block = max(self._next_block, marks.block)
-        self._next_mailbox = max(self._next_mailbox, marks.mailbox)
-
-    def load_mailbox(self, bytes key not None, bytes value not None, uint64_t now):
-        """Take over a mailbox from its row; one that has expired at `now` (Unix ms) is dropped instead."""
-        cdef Mailbox mailbox
-        row = MailboxRow.unpack(key, value)
-        self._next_mailbox = max(self._next_mailbox, row.number + 1)
-        former = self.mailboxes.get(row.mail_id)
-        if (row.expires_ms and row.expires_ms <= now) or (former is not None and former.number > row.number):
-            self._batch.rows.append((Table.MAILBOXES, key, None))
-            return
-        mailbox = Mailbox(row)
-        if former is not None:  # two creations of one name: the older one had expired and was not removed yet
-            self._batch.rows.append((Table.MAILBOXES, former.number.to_bytes(8, "big"), None))
-            self.numbers.remove(former)
-            self._drops.discard(former)
-        self.numbers.put(mailbox)
-        self.mailboxes.put(mailbox)
-        self._drops.add(mailbox)
-        if mailbox.public:
-            self.public[mailbox.name.decode()] = mailbox
-        self.watch_end(mailbox)
-
-    def load_block(self, uint64_t number, bytes data not None, uint64_t now):
-        """Take over the messages of a block. Raises DamagedError, with nothing taken over, when it is not what was stored."""
-        cdef const char* block = data
-        cdef uint32_t records, at
-        cdef size_t offset = BLOCK_HEAD
-        self._next_block = max(self._next_block, number + 1)
-        records = check_block(data, number)
-        for at in range(records):
-            if not record_is_sound(block + offset, len(data) - offset):
-                raise DamagedError("has a record that does not fit into it")
-            offset += record_size(block + offset)
-        self.blocks.add(number, records, <uint32_t>len(data))
-        offset = BLOCK_HEAD
-        for at in range(records):
-            self._load_record(number, block, <uint32_t>offset, now)
-            offset += record_size(block + offset)
-
-    cdef int _load_record(self, uint64_t number, const char* block, uint32_t offset, uint64_t now) except -1:
-        cdef const char* record = block + offset
-        cdef uint64_t expires = record_expires_ms(record)
-        cdef Mailbox mailbox = self.numbers.find(record_mailbox(record))
-        cdef bint dead = self.blocks.is_dead(number, offset)
-        cdef Entry* former
-        cdef Entry entry
-        cdef int rank
-        if record_msg_id(record) < self._next_msg_id and mailbox is not None:
-            former = mailbox.find(record_msg_id(record), &rank)
-            if former != NULL and dead:
-                self.remove_message(mailbox, record_msg_id(record))
-            elif former != NULL:  # it was copied from a block that had not been dropped yet
-                self.blocks.release(former.block, former.size)
-                former.block = number
-                former.offset = offset
-                return 0
-        self._next_msg_id = max(self._next_msg_id, record_msg_id(record) + 1)
-        self._next_mailbox = max(self._next_mailbox, record_mailbox(record) + 1)
-        if mailbox is None or (expires and expires <= now) or dead:
-            self.blocks.release(number, record_size(record))
-            return 0
-        entry.msg_id = record_msg_id(record)
-        entry.block = number
-        entry.offset = offset
-        entry.size = record_size(record)
-        entry.end = expires
-        mailbox.add(record_priority(record), &entry)
-        self.messages += 1
-        self.message_bytes += entry.size
-        if expires:
-            self.expiries.add(expires, mailbox, entry.msg_id)
-        return 0
-
-    def load_dead(self, bytes key not None, bytes value not None):
-        """Take over the row of a block in the table of the dead. Raises DamagedError."""
-        number = int.from_bytes(key, "big")
-        self.blocks.load_dead(number, open_row(key, value))
-        self._next_block = max(self._next_block, number + 1)  # there may be no such block, and a new one is not dead
-
-    def load_group(self, bytes key not None, bytes value not None):
-        """Take over a row of Table.GROUPS; all mailboxes must be there. Raises DamagedError."""
-        self.groups.load(key, value, self.numbers.get)
-
-    def finish_loading(self, damaged, uint64_t now):
-        """Everything that is stored was taken over, at `now` (Unix ms), but for the blocks whose numbers are in `damaged`.
-
-        Their msg_ids are not known, and must not be given out again: as many as such a block can hold are left out.
-        """
-        self.groups.finish_loading(now)
-        self._next_msg_id += len(damaged) * (BLOCK_TARGET // RECORD_MIN + 1)
-        for number in self.blocks.forget_dead_without_block(damaged):
-            self._batch.rows.append((Table.DEAD, number.to_bytes(8, "big"), None))
-        if self._batch or self.blocks.emptied or self.groups.has_changes():
-            self._tell()

@@ -79,13 +79,11 @@ def _answer_existing(office: PostOffice, request: CreateRequest, row: MailboxRow
 
 def delete(office: PostOffice, mailbox: Mailbox, msg_id: int, now: int, done: Done) -> None:
     """Delete one message of a mailbox; `now` in Unix ms."""
-    place = mailbox.where(msg_id, now)
-    if place is None:
+    if mailbox.where(msg_id, now) is None:
         done({"deleted": False})
         return
-    # A deletion that was asked for already and is not durable yet makes this one void, or fails together with it.
-    marked = [] if office.blocks.is_marked(*place) else office.kill(*place)
-    office.then(_Deletion(office, mailbox, msg_id, marked, done))
+    office.kill(mailbox, msg_id)
+    office.then(_Deletion(office, mailbox, msg_id, done))
 
 
 def remove(office: PostOffice, mailbox: Mailbox, done: Done) -> None:
@@ -180,13 +178,10 @@ class _Renewal:
 
 
 class _Deletion:
-    def __init__(
-        self, office: PostOffice, mailbox: Mailbox, msg_id: int, marked: list[tuple[int, int]], done: Done
-    ) -> None:
+    def __init__(self, office: PostOffice, mailbox: Mailbox, msg_id: int, done: Done) -> None:
         self._office = office
         self._mailbox = mailbox
         self._msg_id = msg_id
-        self._marked = marked
         self._done = done
 
     def apply(self, now: int) -> None:
@@ -195,7 +190,6 @@ class _Deletion:
 
     def fail(self, error: ProtocolError) -> None:
         """The message stays."""
-        self._office.spare(self._marked)
         self._done(error)
 
 

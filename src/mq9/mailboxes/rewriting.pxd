@@ -30,7 +30,7 @@ cdef class Rewriting:
     cdef readonly list blocks
     cdef readonly dict sources
 
-    cdef bint _choose(self, Source source, const char* data, uint64_t now) except -1
+    cdef bint _choose(self, Source source, const char* data) except -1
     cdef int _copy(self, Source source, const char* data) except -1
     cdef int apply(self) except -1
     cdef int give_up(self) except -1

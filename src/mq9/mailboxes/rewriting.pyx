@@ -4,25 +4,18 @@ The copies are part of a batch like everything else. When it is durable the inde
 nothing left: they are dropped with a commit that follows. In between both are stored, and whoever starts with them takes the later
 copy of a record for the true one. Three things make that right:
 
-- A block is copied as a whole or not at all: one with a record whose fate is open, since its deletion was asked for, waits.
-- A deletion that is asked for while the copy is under way marks both places (PostOffice.kill).
+- A block is copied as a whole or not at all: one with a record whose fate is open, since its deletion is under way, waits.
+- What is gone when the batch with the copies is sealed, or goes with it, is marked as dead among the copies too (removals.pyx).
 - Emptied blocks are dropped in the order in which they became empty, so no copy ever goes before what it was copied from.
 """
 
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from mq9.mailboxes.blocks cimport BlockInfo
-from mq9.mailboxes.format cimport (
-    BLOCK_HEAD, FLAG_DEDUP, record_flags, record_mailbox, record_msg_id, record_size, record_time_ms,
-)
+from mq9.mailboxes.blocks cimport BLOCK_TARGET, BlockInfo
+from mq9.mailboxes.format cimport BLOCK_HEAD, record_mailbox, record_msg_id, record_size
 from mq9.mailboxes.index cimport Entry
 from mq9.mailboxes.mailbox cimport Mailbox
-
-cdef enum:
-    BLOCK_TARGET = 262144
-    # A record says for this long which dedup id its message had, also when the message is gone.
-    DEDUP_MS = 120000
 
 
 cdef class Source:
@@ -63,18 +56,20 @@ cdef class Rewriting:
         cdef Source source
         if info == NULL or info.live == 0 or number in self.sources:
             return True
+        if self._table.is_held(info):  # it would not be dropped, and its copies must not be before it
+            return False
         source = Source()
         source.number = number
         source.moves = <Move*>malloc(info.live * sizeof(Move))
         if source.moves == NULL:
             raise MemoryError()
-        if not self._choose(source, <const char*>&view[0], now) or source.count != info.live:
+        if not self._choose(source, <const char*>&view[0]) or source.count != info.live:
             return False
         self._copy(source, <const char*>&view[0])
         self.sources[number] = source
         return True
 
-    cdef bint _choose(self, Source source, const char* data, uint64_t now) except -1:
+    cdef bint _choose(self, Source source, const char* data) except -1:
         """Find the records of the block that are alive; false when it cannot be done without one of them."""
         cdef uint32_t offset = BLOCK_HEAD, live = self._table.find(source.number).live
         cdef uint32_t size = self._table.size_of(source.number)
@@ -85,8 +80,6 @@ cdef class Rewriting:
         cdef int rank
         while offset < size:
             record = data + offset
-            if record_flags(record) & FLAG_DEDUP and record_time_ms(record) + DEDUP_MS > now:
-                return False
             mailbox = self._mailboxes.find(record_mailbox(record))
             entry = mailbox.find(record_msg_id(record), &rank) if mailbox is not None else NULL
             if entry != NULL and entry.block == source.number and entry.offset == offset:
@@ -132,6 +125,24 @@ cdef class Rewriting:
         if low == source.count or source.moves[low].former_offset != offset:
             return None
         return source.moves[low].block, source.moves[low].offset
+
+    def outdated(self):
+        """[(block, offset)] of the copies of what is no longer where it was copied from."""
+        cdef Source source
+        cdef Mailbox mailbox
+        cdef Entry* entry
+        cdef Move* move
+        cdef uint32_t at
+        cdef int rank
+        found = []
+        for source in self.sources.values():
+            for at in range(source.count):
+                move = &source.moves[at]
+                mailbox = self._mailboxes.find(move.mailbox)
+                entry = mailbox.find(move.msg_id, &rank) if mailbox is not None else NULL
+                if entry == NULL or entry.block != source.number or entry.offset != move.former_offset:
+                    found.append((move.block, move.offset))
+        return found
 
     cdef int apply(self) except -1:
         """The copies are durable: let the index know. What has gone meanwhile is gone from the copies too."""

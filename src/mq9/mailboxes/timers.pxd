@@ -14,7 +14,8 @@ cdef struct Timer:
 
 cdef struct Slot:
     Timer* timers
-    uint32_t count
+    uint32_t first             # those before it were taken out
+    uint32_t count             # where the last one ends
     uint32_t capacity
 
 ctypedef bint (*is_stale_t)(object owner, uint64_t msg_id, uint64_t now) noexcept

@@ -83,7 +83,7 @@ cdef class Timers:
 
     cdef void _drop(self, Slot* slot) noexcept:
         cdef uint32_t at
-        for at in range(slot.count):
+        for at in range(slot.first, slot.count):
             Py_DECREF(<object>slot.timers[at].owner)
         _release(slot)
 
@@ -199,9 +199,10 @@ cdef class Timers:
                 break
         if self._due.count == 0:
             return False
-        self._due.count -= 1
-        timer[0] = self._due.timers[self._due.count]
-        if self._due.count == 0:
+        # In the order in which they were set: messages that are due together appear as they were sent.
+        timer[0] = self._due.timers[self._due.first]
+        self._due.first += 1
+        if self._due.first == self._due.count:
             _release(&self._due)
         self.count -= 1
         return True
@@ -236,9 +237,9 @@ cdef class Timers:
 
     cdef int _deal_one(self) except -1:
         cdef Timer timer
-        self._dealing.count -= 1
-        timer = self._dealing.timers[self._dealing.count]
-        if self._dealing.count == 0:
+        timer = self._dealing.timers[self._dealing.first]
+        self._dealing.first += 1
+        if self._dealing.first == self._dealing.count:
             _release(&self._dealing)
         # Due with this very tick: into the finest slot, which is opened after the coarser ones.
         if _tick_of(timer.due) <= self._tick:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mq9.mailboxes.format import MARKS_KEY, DamagedError
+from mq9.mailboxes.loading import Loading
 from mq9.mailboxes.mailbox import Mailbox
 from mq9.mailboxes.office import PostOffice
 from mq9.server.api import Api
@@ -161,21 +162,21 @@ class Server:
 
     async def _load(self) -> None:
         """Take over everything that is stored."""
-        office, now = self.office, self.now()
-        await self._load_rows(Table.META, lambda key, value: office.load_marks(value) if key == MARKS_KEY else None)
-        await self._load_rows(Table.MAILBOXES, lambda key, value: office.load_mailbox(key, value, now))
-        await self._load_rows(Table.GROUPS, office.load_group)
-        await self._load_rows(Table.DEAD, office.load_dead)
+        loading, now = Loading(self.office), self.now()
+        await self._load_rows(Table.META, lambda key, value: loading.load_marks(value) if key == MARKS_KEY else None)
+        await self._load_rows(Table.MAILBOXES, lambda key, value: loading.load_mailbox(key, value, now))
+        await self._load_rows(Table.GROUPS, loading.load_group)
+        await self._load_rows(Table.DEAD, loading.load_dead)
         damaged: set[int] = set()
         async for blocks in self.store.scan_blocks():
             for number, data in blocks:
                 try:
-                    office.load_block(number, data, now)
+                    loading.load_block(number, data, now)
                 except DamagedError as error:
                     log.error("block %d %s: its messages are lost", number, error)  # noqa: TRY400
                     damaged.add(number)
         self.metrics.damaged_blocks = len(damaged)
-        office.finish_loading(damaged, self.now())
+        loading.finish_loading(damaged, self.now())
 
     async def _load_rows(self, table: Table, load: Callable[[bytes, bytes], None]) -> None:
         """Take over the rows of a table; a damaged one is reported by its number and costs only itself."""

@@ -15,39 +15,24 @@ from mq9.mailboxes.format cimport (
 from mq9.mailboxes.group cimport Group, Handout
 from mq9.mailboxes.groups cimport MailboxGroups
 from mq9.mailboxes.mailbox cimport Mailbox
-from mq9.mailboxes.office cimport Message
+from mq9.mailboxes.writing cimport Message, plain_message
 from mq9.native.memory cimport (
-    DECIMAL_MAX, buffer_append, buffer_free, buffer_t, decimal_size, write_bytes, write_decimal,
+    DECIMAL_MAX, buffer_free, buffer_t, decimal_size, write_bytes, write_decimal,
 )
-from mq9.protocol import PRIORITIES, TTL_MAX_S, ProtocolError, bad_mail_id
+from mq9.protocol import ProtocolError, bad_mail_id
+from mq9.server.sending cimport NORMAL, WORD_SIZES, WORDS, priority_rank, read_send
 from mq9.wire.encode cimport message_head, message_head_max
-from mq9.wire.headers cimport Header, first_header, next_header, same_name
 
 cdef const char* MESSAGES = b"$mq9.AI.MAILBOX.MSG."
 cdef const char* SEND_ALIAS = b"$mq9.AI.MSG.SEND."
 cdef enum:
     MESSAGES_SIZE = 20
     SEND_ALIAS_SIZE = 17
-    NORMAL = 3
     # Bytes given to receivers before the loop looks at its sockets again.
     RUN_BUDGET = 2097152
 
 # When a client's transport holds output of a group: how soon to see how much of it is left.
 cdef double LOOK_AGAIN_S = 0.02
-
-cdef const char* WORDS[5]
-cdef Py_ssize_t WORD_SIZES[5]
-WORDS[0], WORDS[1], WORDS[2], WORDS[3], WORDS[4] = b"critical", b"urgent", b"high", b"normal", b"low"
-WORD_SIZES[0], WORD_SIZES[1], WORD_SIZES[2], WORD_SIZES[3], WORD_SIZES[4] = 8, 6, 4, 6, 3
-
-
-cdef int priority_rank(const char* word, Py_ssize_t size) noexcept nogil:
-    """The rank of a priority word, 0 for critical, or -1."""
-    cdef int rank
-    for rank in range(5):
-        if size == WORD_SIZES[rank] and memcmp(word, WORDS[rank], size) == 0:
-            return rank
-    return -1
 
 
 cdef Py_ssize_t _last_dot(const char* text, Py_ssize_t size) noexcept nogil:
@@ -271,8 +256,8 @@ cdef class MailSession(Session):
         cdef Mailbox mailbox
         cdef Message message
         cdef buffer_t scratch
-        message.priority = priority_rank(mail_id + dot + 1, mail_id_size - dot - 1) if dot > 0 else -1
-        if message.priority >= 0:
+        cdef int rank = priority_rank(mail_id + dot + 1, mail_id_size - dot - 1) if dot > 0 else -1
+        if rank >= 0:
             mail_id_size = dot
         mailbox = office.find_destination(mail_id, mail_id_size, now)
         if mailbox is None:
@@ -283,19 +268,13 @@ cdef class MailSession(Session):
             sender = self._sender(prefix_size == SEND_ALIAS_SIZE)
         self.mail.mail_in += 1
         if frame.header_size <= 0:
-            message.headers = NULL
-            message.header_size = 0
-            message.expires_ms = 0
-            message.payload = frame.data
-            message.payload_size = frame.size
-            if message.priority < 0:
-                message.priority = NORMAL
+            plain_message(&message, NORMAL if rank < 0 else rank, frame.data, frame.size)
             office.send(mailbox, &message, sender, frame.reply, frame.reply_size, now)
         else:
             scratch.data = NULL
             scratch.size = scratch.capacity = 0
             try:
-                _read_send_headers(frame, now, &message, &scratch)
+                read_send(frame, mailbox, rank, now, &message, &scratch)
                 office.send(mailbox, &message, sender, frame.reply, frame.reply_size, now)
             except ProtocolError as error:
                 self._refuse_send(frame, error)
@@ -509,59 +488,3 @@ cdef _no_mailbox(bytes mail_id):
     """The refusal for a mail_id that is not there: malformed, or unknown."""
     problem = bad_mail_id(mail_id.decode("utf-8", "surrogateescape"))
     return ProtocolError(404, "no such mailbox") if problem is None else ProtocolError(400, problem)
-
-
-cdef int _read_send_headers(Publish* frame, uint64_t now, Message* message, buffer_t* scratch) except -1:
-    """Fill `message` from a send with headers; what is kept of the header block goes to `scratch`.
-
-    The broker's own headers are added anew at delivery, so whatever a sender put in their place is left out. Raises ProtocolError
-    400 for a header block or value that is malformed.
-    """
-    cdef const char* at = first_header(frame.data, frame.header_size)
-    cdef const char* end = frame.data + frame.header_size
-    cdef Header header
-    cdef int found, rank
-    cdef bint kept = False
-    message.expires_ms = 0
-    if at == NULL:
-        raise ProtocolError(400, "the header block is malformed")
-    buffer_append(scratch, frame.data, at - frame.data)
-    while True:
-        found = next_header(&at, end, &header)
-        if found <= 0:
-            break
-        if (header.name[0] | 32) == c"m" and header.name_size > 4:
-            if same_name(&header, b"mq9-priority", 12):
-                rank = priority_rank(header.value, header.value_size)
-                if rank < 0:
-                    raise ProtocolError(400, f"mq9-priority must be one of {', '.join(PRIORITIES)}")
-                if message.priority < 0:
-                    message.priority = rank
-                continue
-            if same_name(&header, b"mq9-msg-id", 10) or same_name(&header, b"mq9-time", 8) \
-                    or same_name(&header, b"mq9-pending", 11):
-                continue
-            if same_name(&header, b"mq9-ttl", 7):
-                message.expires_ms = _end_of_ttl(header.value[:header.value_size], now)
-            elif same_name(&header, b"mq9-delay", 9) or same_name(&header, b"mq9-key", 7):
-                raise ProtocolError(400, f"{header.name[:header.name_size].decode()} is not supported by this broker")
-        buffer_append(scratch, header.line, header.line_size)
-        kept = True
-    if found < 0:
-        raise ProtocolError(400, "the header block is malformed")
-    if message.priority < 0:
-        message.priority = NORMAL
-    message.headers = scratch.data
-    message.header_size = scratch.size
-    if not kept and scratch.size == 10:  # nothing but the version line
-        message.header_size = 0
-    message.payload = frame.data + frame.header_size
-    message.payload_size = frame.size - frame.header_size
-    return 0
-
-
-cdef uint64_t _end_of_ttl(bytes value, uint64_t now) except? 0:
-    """When a message with this mq9-ttl ends, in Unix ms; 0 for a ttl of 0, which sets no end of its own."""
-    if not value.isdigit() or len(value) > 12 or int(value) > TTL_MAX_S:
-        raise ProtocolError(400, f"mq9-ttl must be a whole number of seconds from 0 to {TTL_MAX_S}")
-    return now + int(value) * 1000 if int(value) else 0
