@@ -78,6 +78,7 @@ def test_every_program_of_the_readme_is_run() -> None:
 PYTHON_PAGE = {
     "asyncio.run": ["1 high"],
     "handle.stop": ["first", "second", "called with first", "called with second"],
+    "dedup_id": ["True True 1 stored", "['idle']"],
     "resume=": ["144", "by hand 1 nobody can read this"],
     "import Broker": ["60"],
 }

@@ -119,6 +119,42 @@ def test_what_was_read_ahead_comes_once_although_the_broker_repeats_it(own_broke
         assert got == high + low
 
 
+def test_sending_goes_on_through_restarts_and_stores_everything_once(own_broker: BrokerProcess) -> None:
+    sent: list[tuple[int, str]] = []
+    stop = threading.Event()
+    with Mailbox(own_broker.url, timeout=20) as client:
+        box = client.create(ttl=600)
+
+        def send() -> None:
+            while not stop.is_set():
+                payload = f"{len(sent)}"
+                sent.append((client.send(box, payload), payload))
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        for _ in range(5):
+            before = len(sent)
+            eventually(lambda before=before: len(sent) > before + 50, 20)  # type: ignore[misc]
+            own_broker.kill()
+            own_broker.start()
+        stop.set()
+        sender.join()
+        assert [(message.msg_id, message.payload) for message in client.fetch(box, limit=None)] == sent
+
+
+def test_a_send_whose_answer_was_lost_is_stored_once(broker: BrokerProcess, mailbox: Mailbox) -> None:
+    box = mailbox.create(ttl=600)
+    with Proxy(broker.url) as proxy, Mailbox(proxy.url, timeout=20) as client:
+        client.fetch(box)
+        proxy.cut_at(b'"msg_id"')
+        first = client.send(box, "x")
+        assert (proxy.cuts, first.duplicate) == (1, False)
+        proxy.cut_at(b'"msg_id"')
+        second = client.send(box, "y", dedup_id="mine")
+        assert (proxy.cuts, second.duplicate) == (2, True)
+    assert [(message.msg_id, message.payload) for message in mailbox.fetch(box)] == [(first, "x"), (second, "y")]
+
+
 def test_a_send_is_not_repeated_when_the_broker_may_have_forgotten_the_first(
     broker: BrokerProcess, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

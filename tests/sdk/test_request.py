@@ -97,7 +97,7 @@ def test_an_answer_that_comes_while_the_connection_is_lost(broker: BrokerProcess
     assert len(other.fetch(box)) == 1
 
 
-@pytest.mark.parametrize("lost", [b'"mail_id"'])
+@pytest.mark.parametrize("lost", [b'"mail_id"', b'"msg_id"'])
 def test_a_request_that_loses_its_connection_is_made_once(broker: BrokerProcess, other: Mailbox, lost: bytes) -> None:
     box = other.create(ttl=600)
     answers: queue.Queue[Message] = queue.Queue()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pickle
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mq9 import Forbidden, GroupStatus, Mailbox, NotFound, Sent, Status
+from mq9 import AsyncMailbox, BadRequest, Forbidden, GroupStatus, Mailbox, NotFound, Sent, Status
 from mq9.protocol import HEADER_DELAY
 from mq9.sdk.operations import send_options
+from tests.sdk.support import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,12 +41,50 @@ def test_what_send_returns_is_the_msg_id_and_more(mailbox: Mailbox) -> None:
     assert Sent({"msg_id": 7}).pending is None
 
 
+def test_a_message_with_the_same_dedup_id_is_stored_once(mailbox: Mailbox) -> None:
+    box, elsewhere = mailbox.create(ttl=60), mailbox.create(ttl=60)
+    first = mailbox.send(box, "x", dedup_id="order 7")
+    second = mailbox.send(box, "x", dedup_id="order 7")
+    by_header = mailbox.send(box, "x", headers={"nats-msg-id": "order 7"})
+    assert [first.duplicate, second.duplicate, by_header.duplicate] == [False, True, True]
+    assert first == second == by_header
+    assert mailbox.send(elsewhere, "x", dedup_id="order 7").duplicate is False
+    other = mailbox.send(box, "x")
+    assert other.duplicate is False
+    assert [message.msg_id for message in mailbox.fetch(box)] == [first, other]
+
+
+def test_a_delayed_message_is_there_before_it_can_be_seen(mailbox: Mailbox) -> None:
+    box = mailbox.create(ttl=60)
+    started = time.monotonic()
+    sent = mailbox.send(box, "later", delay=0.5)
+    assert sent.pending == 1
+    assert mailbox.fetch(box) == []
+    assert mailbox.status(box, sent) == Status(sent, "delayed", offered=False, groups={})
+    message = mailbox.receive(box).next(timeout=10)
+    assert message is not None
+    assert (message.msg_id, message.payload) == (sent, "later")
+    assert time.monotonic() - started >= 0.5
+    assert mailbox.status(box, sent).state == "stored"
+
+
 @pytest.mark.parametrize(
     ("delay", "text"),
     [(0, "0"), (5, "5"), (0.25, "0.250"), (1.1, "1.100"), (0.0001, "0.001"), (2.0005, "2.001"), (0.07, "0.070")],
 )
 def test_a_delay_is_never_shorter_than_asked_for(delay: float, text: str) -> None:
     assert send_options(**{**NOTHING, "delay": delay})[HEADER_DELAY] == text
+
+
+def test_a_key_replaces_what_had_it_before(mailbox: Mailbox) -> None:
+    box = mailbox.create(ttl=60)
+    first = mailbox.send(box, {"state": "busy"}, key="worker.7")
+    mailbox.send(box, "else", key="worker.8")
+    last = mailbox.send(box, {"state": "idle"}, key="worker.7")
+    assert [message.payload for message in mailbox.fetch(box)] == ["else", {"state": "idle"}]
+    assert [message.msg_id for message in mailbox.fetch(box, key="worker.7")] == [last]
+    assert mailbox.fetch(box, key="worker.9") == []
+    assert mailbox.status(box, first).state == "gone"
 
 
 def test_tags_are_looked_for_all_together(mailbox: Mailbox) -> None:
@@ -56,6 +96,43 @@ def test_tags_are_looked_for_all_together(mailbox: Mailbox) -> None:
     assert [message.msg_id for message in mailbox.fetch(box, tags=["two words", "red"])] == [both]
     assert mailbox.fetch(box, tags=["blue"]) == []
     assert len(mailbox.fetch(box, tags=[])) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"delay": -1}, "delay"),
+        ({"delay": "5"}, "delay"),
+        ({"delay": True}, "delay"),
+        ({"delay": float("nan")}, "delay"),
+        ({"delay": float("inf")}, "delay"),
+        ({"delay": 10, "ttl": 10}, "mq9-delay"),
+        ({"delay": 61}, "mq9-delay"),
+        ({"key": ""}, "key"),
+        ({"key": 7}, "key"),
+        ({"key": " a"}, "key"),
+        ({"key": "a\r\nb"}, "mq9-key"),
+        ({"key": "ü" * 129}, "mq9-key"),
+        ({"tags": "red"}, "tags"),
+        ({"tags": 7}, "tags"),
+        ({"tags": ["a,b"]}, "tag"),
+        ({"tags": [""]}, "tag"),
+        ({"tags": [7]}, "tag"),
+        ({"tags": [str(n) for n in range(65)]}, "mq9-tags"),
+        ({"dedup_id": ""}, "dedup_id"),
+        ({"dedup_id": "x" * 257}, "Nats-Msg-Id"),
+        ({"dedup_id": 7}, "dedup_id"),
+        ({"key": "a", "headers": {"MQ9-Key": "b"}}, "mq9-key"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_and_nothing_is_stored(
+    mailbox: Mailbox, options: dict[str, Any], names: str
+) -> None:
+    box = mailbox.create(ttl=60)
+    with pytest.raises(BadRequest, match=names) as refusal:
+        mailbox.send(box, "x", **options)
+    assert refusal.value.code == 400
+    assert mailbox.fetch(box) == []
 
 
 def test_whoever_has_the_drop_id_can_send_and_ask_and_nothing_else(
@@ -117,3 +194,18 @@ def test_the_status_of_a_message(mailbox: Mailbox) -> None:
         mailbox.status(box, 2**63)
     with pytest.raises(NotFound, match="no such mailbox"):
         mailbox.status("m-" + "a" * 26, 1)
+
+
+def test_the_asynchronous_face_sends_alike(mailbox: Mailbox) -> None:
+    async def use(client: AsyncMailbox) -> None:
+        box = await client.create(60)
+        sent = await client.send(box, "x", key="k", tags=["t"], dedup_id="d", ttl=30, delay=0.01)
+        assert (await client.send(box, "x", dedup_id="d")).duplicate is True
+        status = await client.status(box, sent)
+        assert status.state in {"delayed", "stored"}
+        received = await client.receive(box).next(timeout=5)
+        assert received is not None
+        assert received.msg_id == sent
+        assert [message.msg_id for message in await client.fetch(box, key="k", tags=["t"])] == [sent]
+
+    run(use, mailbox)

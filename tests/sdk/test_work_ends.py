@@ -27,7 +27,8 @@ WORKER = """
 import sys, time
 from mq9 import Mailbox
 def on_message(message):
-    print(message.msg_id, flush=True)
+    sys.stdout.write(f"{message.msg_id}\\n")  # in one piece: there are two threads
+    sys.stdout.flush()
     time.sleep(3600)
 with Mailbox(sys.argv[1]) as mb:
     mb.receive(sys.argv[2], on_message, resume="g", concurrency=2, lease=1.5).wait()
@@ -65,8 +66,10 @@ def test_the_messages_of_a_worker_that_is_killed_come_to_another(mailbox: Mailbo
     command = [sys.executable, "-c", WORKER, url, str(box)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=clean_environment()) as worker:
         assert worker.stdout is not None
-        taken = [int(worker.stdout.readline()) for _ in range(2)]
-        worker.kill()
+        try:
+            taken = [int(worker.stdout.readline()) for _ in range(2)]
+        finally:
+            worker.kill()
     assert sorted(taken) == sent[:2]
     with mailbox.receive(box, resume="g") as messages:
         got = [next(messages) for _ in range(3)]
