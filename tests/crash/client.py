@@ -60,9 +60,9 @@ class Client:
         if not self._writer.is_closing():
             self._writer.write(line + headers + body + b"\r\n")
 
-    def watch(self, subject: str, sid: int) -> None:
-        """Subscribe to the messages of a mailbox."""
-        self._writer.write(b"SUB %b %d\r\n" % (subject.encode(), sid))
+    def watch(self, subject: str, sid: int, queue: str = "") -> None:
+        """Subscribe to the messages of a mailbox, as a member of the group `queue` when it is given."""
+        self._writer.write(f"SUB {subject} {queue} {sid}\r\n".encode())
 
     async def room(self, waiting_max: int) -> None:
         """Come back when at most `waiting_max` answers are still to come and the socket takes more, or all is over."""

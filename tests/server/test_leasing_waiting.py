@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 from collections import Counter
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mq9.store.lmdb_engine import LmdbStore
 from tests.server.support import ThreadedServer, create, publish, request
 from tests.server.working import (
     LEASE,
@@ -30,6 +32,7 @@ from tests.server.working import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.support.rawclient import RawClient
 
@@ -345,3 +348,32 @@ def test_who_fetches_and_who_receives_in_one_group_both_get_work() -> None:
         assert shares["member"] >= 10, shares
         assert shares["worker"] >= 10, shares
         assert lease(client, box) == []
+
+
+class SlowReads(LmdbStore):
+    """The real engine on a disk whose reads wait until they are let go."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.let_go = asyncio.Event()
+        self.let_go.set()
+
+    async def read_block(self, number: int) -> bytes:
+        await self.let_go.wait()
+        return await super().read_block(number)
+
+
+def test_what_was_leased_to_another_while_it_was_read_is_not_in_the_answer(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with ThreadedServer(LmdbStore(data)) as broker, broker.client() as client:
+        box = create(client, ttl=0)
+        sent = send(client, box, b"", b"")
+    store = SlowReads(data)
+    with ThreadedServer(store) as broker, broker.client() as first, broker.client() as second:
+        broker.call(store.let_go.clear)
+        begin_lease(first, box, count=1, lease_ms=1_000)
+        broker.pass_time(1_000)
+        begin_lease(second, box, count=2)
+        broker.call(store.let_go.set)
+        assert told(second) == [(sent[0], 2), (sent[1], 1)]
+        assert told(first) == []

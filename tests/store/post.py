@@ -94,7 +94,7 @@ class Post:
         if words[0] == b"HMSG":
             assert f"Nats-Service-Error-Code: {body['code']}\r\n".encode() in frame
         else:
-            assert "error" not in body
+            assert not body.get("error"), body
         return int(words[1].rpartition(b".")[2]), body
 
     def create(self, **request: object) -> Answer:

@@ -320,6 +320,12 @@ class _Lease(Fetch):
 
     def _respond(self, handout: Handout, items: list[tuple[int, bytes]]) -> None:
         """Answer with as many items as fit into a reply; the others go to somebody else."""
+        if self._group.gone:
+            self.mailbox_ended()
+            return
+        # While they were read, a short lease may have run out, and another have got them.
+        held = {msg_id for msg_id, _ in handout.listing()}
+        items = [(msg_id, item) for msg_id, item in items if msg_id in held]
         size, fitting = _REPLY_OVERHEAD, 0
         for _, item in items if self.is_open() else ():
             size += len(item) + 2
