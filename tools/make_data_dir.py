@@ -42,12 +42,14 @@ class Maker:
         now_s: the broker's time.
         mailboxes: by mail_id, what was answered at their creation, their desc, and their messages by msg_id.
         ended: mail_ids that must not be there any more.
+        receipts: by mail_id and msg_id, what STATUS says of a message later.
         msg_id_highest: the highest msg_id that was given out.
     """
 
     now_s: int = START_S
     mailboxes: dict[str, dict[str, Any]] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)
+    receipts: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
     msg_id_highest: int = 0
     client: Client = field(init=False)
 
@@ -56,7 +58,7 @@ class Maker:
     ) -> dict[str, Any]:
         """The answer to a request, which must be no refusal; afterwards it is `seconds` later."""
         answer: dict[str, Any] = json.loads((await self.client.request(subject, body, TIMEOUT_S, headers=headers)).data)
-        if "error" in answer:
+        if answer.get("error"):
             raise RuntimeError(f"{subject}: {answer}")
         self.now_s += seconds
         return answer
@@ -112,6 +114,7 @@ class Maker:
             "format": FORMAT_VERSION,
             "msg_id_highest": self.msg_id_highest,
             "ended": self.ended,
+            "receipts": self.receipts,
             "mailboxes": {
                 mail_id: {**known, "messages": list(known["messages"].values())}
                 for mail_id, known in self.mailboxes.items()
@@ -152,6 +155,44 @@ async def private_mailboxes(maker: Maker) -> None:
     await maker.create(ttl=0)
 
 
+async def worked_mailboxes(maker: Maker) -> None:
+    """What a group has done, has open and has given up; messages that were delayed, replaced, and sent twice."""
+    work = await maker.create(name="work", ttl=0)
+    done, hopeless, leased, waiting = [await maker.send(work, b"task %d" % number, "normal") for number in range(4)]
+    await maker.ask(
+        f"{protocol.LEASE}{work}", json.dumps({"group_name": "builders", "config": {"num_msgs": 3}}).encode()
+    )
+    await maker.ask(f"{protocol.ACK}{work}", json.dumps({"group_name": "builders", "msg_id": done}).encode())
+    given_up = {"group_name": "builders", "msg_ids": [hopeless], "op": "dead", "reason": "cannot be built"}
+    await maker.ask(f"{protocol.ACK}{work}", json.dumps(given_up).encode())
+    replaced = await maker.send(work, b"half done", "high", {"mq9-key": "progress"})
+    replaced_late = await maker.send(work, b"timed out", "high", {"mq9-key": "progress", "mq9-delay": "60"})
+    await maker.send(work, b"all done", "high", {"mq9-key": "progress"})
+    for msg_id in (replaced, replaced_late):
+        del maker.mailboxes[work]["messages"][msg_id]
+    late = await maker.send(work, b"a minute later", "low", {"mq9-delay": "60"})
+    never = await maker.send(work, b"in ninety years", "low", {"mq9-delay": str(NINETY_YEARS_S)})
+    del maker.mailboxes[work]["messages"][never]
+    again = {"Nats-Msg-Id": "once"}
+    first = await maker.send(work, b"sent twice", "normal", again)
+    if await maker.send(work, b"sent twice", "normal", again) != first:
+        raise RuntimeError("a repeat was stored again")
+    maker.mailboxes[work]["messages"][first]["create_time"] -= 1
+    states = {
+        done: ("done", 1),
+        hopeless: ("dead", 1),
+        leased: ("waiting", 1),
+        waiting: ("waiting", 0),
+        late: ("waiting", 0),
+    }
+    maker.receipts[work] = {
+        msg_id: {"state": "stored", "groups": {"builders": {"state": state, "attempts": attempts}}}
+        for msg_id, (state, attempts) in states.items()
+    }
+    maker.receipts[work][never] = {"state": "delayed", "groups": {"builders": {"state": "waiting", "attempts": 0}}}
+    maker.receipts[work][replaced] = {"state": "gone", "groups": {}}
+
+
 async def ended_mailboxes(maker: Maker) -> None:
     """Mailboxes of which nothing may be seen, and a msg_id that only the marks remember."""
     removed = await maker.create(name="removed", ttl=0, public=True)
@@ -180,6 +221,7 @@ async def make(directory: Path) -> None:
         maker.client = await nats.connect(server.url)
         await named_mailboxes(maker)
         await private_mailboxes(maker)
+        await worked_mailboxes(maker)
         await ended_mailboxes(maker)
         await maker.client.close()
     finally:

@@ -50,6 +50,10 @@ def check(post: Post, said: dict[str, Any]) -> None:
             assert {key: answer[key] for key in ("public", "ttl", "created_at", "expires_at")} == {
                 key: box[key] for key in ("public", "ttl", "created_at", "expires_at")
             }
+    for mail_id, receipts in said.get("receipts", {}).items():
+        for msg_id, expected in receipts.items():
+            receipt = post.ask(f"$mq9.AI.MSG.STATUS.{mail_id}.{msg_id}")
+            assert {key: receipt[key] for key in expected} == expected, msg_id
     for mail_id in said["ended"]:
         assert post.ask(f"{MAILBOX}.LIST.{mail_id}")["code"] == 404
     public = {mail_id: box for mail_id, box in said["mailboxes"].items() if box["public"]}

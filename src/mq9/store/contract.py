@@ -13,7 +13,9 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-FORMAT_VERSION: Final = 1
+# What blocks and rows mean. A broker takes data of an older format over and marks it as its own when it opens it, so that no older
+# broker misreads what it adds: 2 has delayed and keyed messages, groups, and copies of rewritten blocks.
+FORMAT_VERSION: Final = 2
 
 
 class Table(enum.Enum):
@@ -91,7 +93,7 @@ class Store(ABC):
         """Make the store usable, creating it when there is none.
 
         Afterwards this process is the only one that has it open. Raises StoreLockedError when another process has,
-        StoreFormatError when the data is not of FORMAT_VERSION, StoreFailedError otherwise; then nothing was changed.
+        StoreFormatError when the data is of no format up to FORMAT_VERSION, StoreFailedError otherwise; then nothing was changed.
         """
 
     @abstractmethod

@@ -55,7 +55,7 @@ class LmdbStore(Store):
     """Blocks and rows in an LMDB environment below a directory.
 
     Arguments:
-        directory: created when it is not there; must be empty or a data directory of FORMAT_VERSION.
+        directory: created when it is not there; must be empty or a data directory of a format up to FORMAT_VERSION.
         bytes_max: how large the data may become on disk; a commit past it raises StoreFullError.
     """
 
@@ -151,8 +151,9 @@ class LmdbStore(Store):
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._check_format()
         self._take_lock()
-        if not (self._directory / FORMAT_FILE).exists():
-            _write_durably(self._directory / FORMAT_FILE, b"%d\n" % FORMAT_VERSION)
+        file = self._directory / FORMAT_FILE
+        if not file.exists() or file.read_bytes().strip() != b"%d" % FORMAT_VERSION:
+            _write_durably(file, b"%d\n" % FORMAT_VERSION)
         lmdb_file.forget_unfinished(self._directory)
         self._open_environment()
         self._close_gaps()
@@ -170,10 +171,10 @@ class LmdbStore(Store):
                 raise StoreFormatError(f"{self._directory} is not an mq9 data directory, and it is not empty")
             return
         text = file.read_bytes().strip()
-        if text != b"%d" % FORMAT_VERSION:
+        if text not in {b"%d" % version for version in range(1, FORMAT_VERSION + 1)}:
             raise StoreFormatError(
                 f"the data in {self._directory} is of format {text.decode(errors='replace')!r};"
-                f" this version of mq9 knows format {FORMAT_VERSION}"
+                f" this version of mq9 knows formats up to {FORMAT_VERSION}"
             )
 
     def _take_lock(self) -> None:
