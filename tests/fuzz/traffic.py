@@ -68,9 +68,21 @@ bodies = st.one_of(
         ]
     ),
 )
-header_values = st.sampled_from([b"high", b"lowest", b"1", b"-1", b"1e9", b"", b"\xff", b"x" * 500])
+header_values = st.sampled_from([b"high", b"lowest", b"1", b"0.01", b"-1", b"1e9", b"", b"\xff", b"x" * 500])
 header_names = st.sampled_from(
-    [b"mq9-priority", b"mq9-ttl", b"MQ9-TTL", b"mq9-msg-id", b"Nats-Msg-Id", b"X", b"", b" x "]
+    [
+        *(
+            b"mq9-priority",
+            b"mq9-ttl",
+            b"MQ9-TTL",
+            b"mq9-delay",
+            b"mq9-key",
+            b"mq9-tags",
+            b"Nats-Msg-Id",
+            b"nats-msg-id",
+        ),
+        *(b"mq9-msg-id", b"X", b"", b" x "),
+    ]
 )
 
 
