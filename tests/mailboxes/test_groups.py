@@ -445,3 +445,23 @@ class GroupMachine(RuleBasedStateMachine):
 
 TestGroups = GroupMachine.TestCase
 TestGroups.settings = settings(max_examples=300, stateful_step_count=80, deadline=None, derandomize=True)
+
+
+def test_leases_that_run_out_together_are_taken_back_a_slice_at_a_time() -> None:
+    machine = GroupMachine()
+    machine.begin()
+    for _ in range(5_000):
+        machine.office.put(machine.mailbox, 3, b"", 0, machine.now)
+    machine.seal_and_commit()
+    group = machine.group("a")
+    for _ in range(5):
+        assert len(group.lease(1_000, 1 << 30, 1_000, 1, machine.now) or ()) == 1_000
+    machine.now += 1_000
+    slices = 1
+    while machine.office.tick(machine.now, 1_000):
+        waiting = sum(group.state_of(msg_id, 3)[0] == "waiting" for msg_id in range(1, 5_001))
+        assert waiting <= slices * 1_000
+        slices += 1
+    assert slices >= 5
+    assert len(group.lease(1_000, 1 << 30, 1_000, 1, machine.now) or ()) == 1_000
+    machine.teardown()

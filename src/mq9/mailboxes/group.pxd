@@ -65,6 +65,7 @@ cdef class Group:
     cdef uint64_t cursors[LEVELS]          # up to here everything was given out, but for what is open
     cdef Ledger ledger
     cdef readonly dict open                # msg_id → the Handout that it is in
+    cdef set _dead                         # msg_ids of the dead, and of some that are not any more; None until used
     cdef list _again                       # for each level a heap of msg_ids that are to be given out again; None until used
     cdef dict _former                      # msg_id → clients that held it before, in their order
     cdef object _retried                   # msg_id → attempts of those done lately that needed more than one
@@ -89,6 +90,7 @@ cdef class Group:
     cdef int finish(self, Handout handout, Open* item) except -1
     cdef int drop(self, Handout handout, Open* item) except -1
     cdef int note_holder(self, const Open* item) except -1
+    cdef int note_dead(self, uint64_t msg_id) except -1
     cdef int forget_holders(self, uint64_t msg_id) except -1
     cdef int _remember(self, const Open* item) except -1
     cdef int put_back(self, Handout handout, Open* item, OpenState state, uint64_t due, uint64_t now) except -1

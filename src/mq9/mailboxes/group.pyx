@@ -144,7 +144,7 @@ cdef class Handout(TimerOwner):
         cdef Group group = self.group
         cdef uint64_t following = 0, look
         cdef uint32_t at = 0
-        cdef int rank
+        cdef int rank, looked = self.count
         cdef Open* item
         cdef Entry* entry
         if self.timer <= now:
@@ -178,7 +178,7 @@ cdef class Handout(TimerOwner):
             at += 1
         if following:
             self.watch(following)
-        return 0
+        return looked
 
     cdef bint is_offered(self, uint64_t msg_id) noexcept:
         """Whether it has the message, to be given out again at once."""
@@ -396,6 +396,8 @@ cdef class Group:
     cdef int drop(self, Handout handout, Open* item) except -1:
         """Forget an open message, because it is done or gone."""
         self.forget_holders(item.msg_id)
+        if self._dead is not None:
+            self._dead.discard(item.msg_id)
         del self.open[item.msg_id]
         handout.remove(item)
         return self.touch(handout)
@@ -459,10 +461,18 @@ cdef class Group:
         cdef Entry* entry = self.mailbox.find(item.msg_id, &rank)
         item.state = DEAD
         item.due = 0
+        self.note_dead(item.msg_id)
         self.explain(handout, item.msg_id, reason)
         if entry != NULL and entry_expires(entry):
             handout.watch(entry_expires(entry))
         return self.touch(handout)
+
+    cdef int note_dead(self, uint64_t msg_id) except -1:
+        """The message is one of the dead, which are listed without a look at the others."""
+        if self._dead is None:
+            self._dead = set()
+        self._dead.add(msg_id)
+        return 0
 
     def explain(self, Handout handout not None, uint64_t msg_id, bytes reason not None):
         """Note why a message was given back or is dead."""
@@ -631,12 +641,14 @@ cdef class Group:
         cdef Handout handout
         cdef Open* item
         found = []
-        for msg_id, handout in list(self.open.items()):
-            item = handout.find(msg_id)
-            if item.state == DEAD:
+        for msg_id in sorted(self._dead or ()):
+            handout = self.open.get(msg_id)
+            item = NULL if handout is None else handout.find(msg_id)
+            if item == NULL or item.state != DEAD:
+                self._dead.discard(msg_id)  # it was revived
+            else:
                 if self.is_there(msg_id, now):
                     found.append((msg_id, item.attempts, (handout.reasons or {}).get(msg_id, b"")))
                 else:
                     self.drop(handout, item)
-        found.sort()
         return found

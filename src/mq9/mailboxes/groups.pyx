@@ -402,6 +402,8 @@ cdef class Groups(Ledger):
             for handout in set(group.open.values()):
                 for msg_id in [msg_id for msg_id, _ in handout.listing()]:
                     item = handout.find(msg_id)
+                    if item.state == DEAD:
+                        group.note_dead(msg_id)
                     if item.state in (DEAD, DONE, LEASED) or item.due > now:
                         continue
                     item.due = 0

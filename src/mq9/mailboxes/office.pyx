@@ -548,7 +548,7 @@ cdef class PostOffice:
         cdef uint32_t fired
         self._dismantle(budget)
         fired = self._fire_due(self.timers, now, budget)
-        self._fire_due(self.expiries, now, budget - fired)
+        self._fire_due(self.expiries, now, budget - min(fired, budget))
         self._tell_of_appeared()
         self.timers.sweep(_is_stale, now, budget)
         self.expiries.sweep(_is_stale, now, budget)
@@ -575,7 +575,7 @@ cdef class PostOffice:
             owner = <object>timer.owner
             Py_DECREF(owner)
             if type(owner) is not Mailbox:
-                (<TimerOwner>owner).due(timer.msg_id, now)
+                fired += (<TimerOwner>owner).due(timer.msg_id, now)
             elif timer.msg_id and timers is self.timers:
                 self._appear(<Mailbox>owner, timer.msg_id)
             else:

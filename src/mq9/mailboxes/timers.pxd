@@ -22,7 +22,7 @@ ctypedef bint (*is_stale_t)(object owner, uint64_t msg_id, uint64_t now) noexcep
 
 
 cdef class TimerOwner:
-    # Somebody other than a mailbox who has timers.
+    # Somebody other than a mailbox who has timers. `due` returns how much it had to look at, for a slice of time.
     cdef int due(self, uint64_t msg_id, uint64_t now) except -1
     cdef bint is_stale(self, uint64_t msg_id, uint64_t now) noexcept
 

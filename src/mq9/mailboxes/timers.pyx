@@ -52,7 +52,10 @@ cdef class TimerOwner:
     """Somebody who has timers. (Mailboxes have them without this, since the post office does what theirs are for.)"""
 
     cdef int due(self, uint64_t msg_id, uint64_t now) except -1:
-        """The timer that was added for (this owner, `msg_id`) has fired at `now` (Unix ms); it may have lost its cause."""
+        """The timer that was added for (this owner, `msg_id`) has fired at `now` (Unix ms); it may have lost its cause.
+
+        Returns how many things beside the timer itself were looked at.
+        """
         return 0
 
     cdef bint is_stale(self, uint64_t msg_id, uint64_t now) noexcept:
