@@ -268,7 +268,7 @@ cdef class BlockTable:
         """Whether the block has a row in the table of the dead."""
         return number in self._dead
 
-    def forget_dead_without_block(self, damaged):
+    def dead_without_block(self, damaged):
         """After loading: the numbers of blocks that have such a row and are not there themselves, nor in `damaged`."""
         cdef uint64_t number
         cdef BlockInfo* info
@@ -277,8 +277,6 @@ cdef class BlockTable:
             info = self.find(number)
             if (info == NULL or not info.kept) and number not in damaged:
                 gone.append(number)
-        for number in gone:
-            del self._dead[number]
         return gone
 
 

@@ -151,6 +151,8 @@ cdef class Delivery:
             receiver = <Receiver>self._ready.popleft()
             if not receiver.ended:
                 receiver.state = IDLE
+                if receiver.mailbox.is_over(now):
+                    continue  # it ends as soon as somebody notices, unless it is renewed, which wakes the receiver
                 if receiver.group is None:
                     budget -= self._pump(receiver, now)
                 else:

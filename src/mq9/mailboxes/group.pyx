@@ -195,6 +195,14 @@ cdef class Handout(TimerOwner):
         cdef uint32_t at
         return [(self.items[at].msg_id, self.items[at].attempts) for at in range(self.count)]
 
+    def leased(self):
+        """As `listing`, of those that are leased, or were and are nobody else's: not of what was given back or is dead."""
+        cdef uint32_t at
+        return [
+            (self.items[at].msg_id, self.items[at].attempts)
+            for at in range(self.count) if self.items[at].state in (LEASED, LAPSED)
+        ]
+
 
 cdef class Group:
     """A group that has been given nothing yet.
@@ -591,7 +599,7 @@ cdef class Group:
         cdef Open* item
         cdef int rank
         for rank in range(LEVELS):
-            self.cursors[rank] = from_id - 1
+            self.cursors[rank] = from_id - 1 if from_id else 0
         for msg_id, handout in list(self.open.items()):
             item = handout.find(msg_id)
             if item.state == DONE or item.state in (LAPSED, RETURNED) and msg_id < from_id:

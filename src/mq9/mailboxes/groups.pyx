@@ -162,12 +162,13 @@ cdef class Groups(Ledger):
             group.stirred = False
             if group.members:
                 group.wake_members()
-            if not group.gone and group.fetches:
+            if not group.gone and group.fetches and not group.mailbox.is_over(now):
                 self._dispatch(group, now)
         if self._readers:
             mailboxes, self._readers = self._readers, {}
             for mailbox in mailboxes:
-                for fetch in list(mailbox.groups.readers) if mailbox.groups is not None else ():
+                over = mailbox.groups is None or mailbox.is_over(now)
+                for fetch in () if over else list(mailbox.groups.readers):
                     if not fetch.is_open():
                         self.withdraw(fetch)
                     elif fetch.look():

@@ -45,11 +45,11 @@ cdef class Loading:
         office._next_mailbox = max(office._next_mailbox, row.number + 1)
         former = office.mailboxes.get(row.mail_id)
         if (row.expires_ms and row.expires_ms <= now) or (former is not None and former.number > row.number):
-            office._batch.rows.append((Table.MAILBOXES, key, None))
+            office._expired_rows.append(row.number)
             return
         mailbox = Mailbox(row)
         if former is not None:  # two creations of one name: the older one had expired and was not removed yet
-            office._batch.rows.append((Table.MAILBOXES, former.number.to_bytes(8, "big"), None))
+            office._expired_rows.append(former.number)
             office.numbers.remove(former)
             office._drops.discard(former)
         office.numbers.put(mailbox)
@@ -169,7 +169,7 @@ cdef class Loading:
         cdef PostOffice office = self._office
         office.groups.finish_loading(now)
         office._next_msg_id += len(damaged) * (BLOCK_TARGET // RECORD_MIN + 1)
-        for number in office.blocks.forget_dead_without_block(damaged):
-            office._batch.rows.append((Table.DEAD, number.to_bytes(8, "big"), None))
-        if office._batch or office.blocks.emptied or office.groups.has_changes():
+        # Rows of blocks that are not there go as blocks do: tried again when a commit fails.
+        office.blocks.emptied.extend(office.blocks.dead_without_block(damaged))
+        if office._batch or office._expired_rows or office.blocks.emptied or office.groups.has_changes():
             office.tell()

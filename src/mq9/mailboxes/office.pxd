@@ -57,6 +57,7 @@ cdef class PostOffice:
     cdef int _stir(self, list mailboxes) except -1
     cdef int _repeat(self, Mailbox mailbox, Seen* seen, Sender sender, const char* reply, size_t reply_size) except -1
     cdef int _refuse_messages(self, Batch batch, object error) except -1
+    cdef bint _is_being_renewed(self, Mailbox mailbox, uint64_t now) except -1
     cdef int _dismantle(self, uint32_t budget) except -1
     cdef uint32_t _fire_due(self, Timers timers, uint64_t now, uint32_t budget) except? 0
     cdef int _fire(self, Mailbox mailbox, uint64_t msg_id, uint64_t now) except -1

@@ -130,7 +130,13 @@ cdef class PostOffice:
     def drop_row(self, uint64_t number, bytes mail_id not None):
         """Remove the row of a mailbox with the open batch."""
         self._batch.rows.append((Table.MAILBOXES, number.to_bytes(8, "big"), None))
+        self._put_marks(self._batch)
         self._note(mail_id, None)
+
+    def _put_marks(self, Batch batch):
+        """Store the numbers to go on with: what showed them is about to go."""
+        marks = Marks(self._next_msg_id, self._next_block, self._next_mailbox)
+        batch.rows.append((Table.META, MARKS_KEY, marks.pack()))
 
     def _note(self, bytes mail_id, row):
         change = (row,)
@@ -271,6 +277,8 @@ cdef class PostOffice:
                 number = self._expired_rows.popleft()
                 batch.expired.append(number)
                 batch.rows.append((Table.MAILBOXES, number.to_bytes(8, "big"), None))
+            if batch.expired:
+                self._put_marks(batch)
             self.groups.write(batch)
             if not batch:
                 return None
@@ -291,8 +299,7 @@ cdef class PostOffice:
             batch.dropped.append(number)
             if self.blocks.has_dead(number):
                 batch.rows.append((Table.DEAD, number.to_bytes(8, "big"), None))
-        marks = Marks(self._next_msg_id, self._next_block, self._next_mailbox)
-        batch.rows.append((Table.META, MARKS_KEY, marks.pack()))
+        self._put_marks(batch)
 
     def settle(self, Batch batch not None, uint64_t now):
         """The batch is durable: make it visible and tell everybody, in the order in which it was asked for."""
@@ -479,6 +486,10 @@ cdef class PostOffice:
         mailbox.set_end(ttl_s, expires_ms)
         if needs_timer:
             self.timers.add(expires_ms, mailbox, 0)
+        # Those who were there when it was over, and nobody had noticed, may go on.
+        self.delivery.stir(mailbox)
+        if mailbox.groups is not None:
+            self.groups.stir_mailbox(mailbox)
         mailbox.tell("renewed")
         if mailbox.public:
             self._public_event("renewed", mailbox)
@@ -625,7 +636,9 @@ cdef class PostOffice:
         if mailbox.gone:
             (self.expiries if msg_id else self.timers).lost_one_fired()
         elif msg_id == 0:
-            if mailbox.is_over(now):
+            if mailbox.is_over(now) and self._is_being_renewed(mailbox, now):
+                self.timers.add(now + 1, mailbox, 0)  # what was asked for in time decides, when it is durable or has failed
+            elif mailbox.is_over(now):
                 self._expired_rows.append(mailbox.number)
                 self.end(mailbox, "expired")
                 self.timers.lost_one_fired()  # `end` counted the timer that has just fired
@@ -642,6 +655,13 @@ cdef class PostOffice:
             else:
                 self.expiries.add(entry_expires(entry), mailbox, msg_id)
         return 0
+
+    cdef bint _is_being_renewed(self, Mailbox mailbox, uint64_t now) except -1:
+        """Whether a later end of the mailbox was asked for, and is not durable yet."""
+        change = self.unsettled.get(mailbox.name)
+        if change is None or change[0] is None or change[0].number != mailbox.number:
+            return False
+        return change[0].expires_ms == 0 or change[0].expires_ms > now
 
     cdef int _dismantle(self, uint32_t budget) except -1:
         """Take the messages of ended mailboxes apart, about `budget` of them."""

@@ -148,7 +148,7 @@ class Server:
         self.port = port
         self.metrics = Metrics(self)
         self.office = PostOffice(self.now(), self._has_work, self._public_event, self._wants_run)
-        self.committer = Committer(self.office, self.store, self.now, self._settled, self.failed.set)
+        self.committer = Committer(self.office, self.store, self.now, self._settled, self._refused, self.failed.set)
         self.block_reader = BlockReader(self.store, self.office.delivery, self._deliver)
         self.rewriter = Rewriter(self.office, self.block_reader, self.now)
         self.fetcher = Fetcher(self.block_reader, self.office.groups, self.config.max_payload, self.now)
@@ -205,6 +205,10 @@ class Server:
         self.hub.relieve()
         self._deliver()
         self.rewriter.wake()
+
+    def _refused(self) -> None:
+        # Senders that were made to wait for the disk wait for nothing now.
+        self.hub.relieve()
 
     def _bind(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self.config.host else socket.AF_INET

@@ -32,6 +32,7 @@ class Committer:
         office, store: from where and to where.
         now: gives Unix ms.
         settled: called after every batch, with how long its commit took in seconds.
+        refused: called when batches have failed and whoever waited for them was told.
         failed: called when the committer cannot go on.
     """
 
@@ -41,12 +42,14 @@ class Committer:
         store: Store,
         now: Callable[[], int],
         settled: Callable[[float], None],
+        refused: Callable[[], None],
         failed: Callable[[], None],
     ) -> None:
         self._office = office
         self._store = store
         self._now = now
         self._settled = settled
+        self._refused = refused
         self._failed = failed
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
@@ -126,6 +129,7 @@ class Committer:
         while failed is not None:
             self._office.fail(failed, refusal)
             failed = self._office.seal_full(self._now())
+        self._refused()
         self._recover_later()
 
     def _recover_later(self) -> None:

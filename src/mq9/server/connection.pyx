@@ -245,6 +245,8 @@ cdef class Connection(FrameHandler):
     cdef int look_what_was_taken(self) except -1:
         """See how much of the output has reached the socket, and tell `output_taken`."""
         cdef uint64_t held = self.output_size
+        if self.transport.is_closing():
+            return 0  # it drops what it is given, so that it holds nothing is no sign
         if self._transport_holds:
             held += self.transport.get_write_buffer_size()
         self.taken = max(self.taken, self.position - held)

@@ -284,7 +284,7 @@ class _Lease(Fetch):
             self.mailbox_ended()
             return
         items: list[tuple[int, bytes]] = []
-        listing = self._handout.listing() if self.is_open() else []
+        listing = self._handout.leased() if self.is_open() else []
         for at, (msg_id, attempt) in enumerate(listing):
             place = self.mailbox.where(msg_id, now)
             if place is None:
@@ -320,11 +320,12 @@ class _Lease(Fetch):
 
     def _respond(self, handout: Handout, items: list[tuple[int, bytes]]) -> None:
         """Answer with as many items as fit into a reply; the others go to somebody else."""
-        if self._group.gone:
+        if self._group.gone or self.mailbox.is_expired(self._leasing.now()):
             self.mailbox_ended()
             return
-        # While they were read, a short lease may have run out, and another have got them.
-        held = {msg_id for msg_id, _ in handout.listing()}
+        # While they were read, they may have ended, or a short lease may have run out, and another have got them.
+        now = self._leasing.now()
+        held = {msg_id for msg_id, _ in handout.leased() if self.mailbox.where(msg_id, now) is not None}
         items = [(msg_id, item) for msg_id, item in items if msg_id in held]
         size, fitting = _REPLY_OVERHEAD, 0
         for _, item in items if self.is_open() else ():

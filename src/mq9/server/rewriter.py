@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable
 
@@ -77,9 +76,9 @@ class Rewriter:
             taken = self._office.blocks.take_sparse(STEP_BYTES, STEP_BLOCKS)
             if not taken:
                 return
-            started = time.perf_counter()
+            started = self._loop.time()
             size = await self._step(taken)
-            took = time.perf_counter() - started
+            took = self._loop.time() - started
             await asyncio.sleep(max(took * PAUSE_PER_STEP, size / BYTES_PER_S))
 
     async def _step(self, numbers: list[int]) -> int:
