@@ -19,6 +19,7 @@ from mq9.mailboxes import operations
 from mq9.mailboxes.format import MARKS_KEY
 from mq9.mailboxes.group import Group, Handout
 from mq9.mailboxes.groups import Fetch
+from mq9.mailboxes.loading import Loading
 from mq9.mailboxes.mailbox import Mailbox
 from mq9.mailboxes.office import PostOffice
 from mq9.mailboxes.settling import settle
@@ -92,24 +93,24 @@ class GroupMachine(RuleBasedStateMachine):
 
     def start(self) -> None:
         self.office = PostOffice(self.now, lambda: None, lambda event, mailbox: None, lambda: None)
-        office = self.office
+        loading = Loading(self.office)
         for key, value in self.rows(Table.META):
             if key == MARKS_KEY:
-                office.load_marks(value)
+                loading.load_marks(value)
         for key, value in self.rows(Table.MAILBOXES):
-            office.load_mailbox(key, value, self.now)
+            loading.load_mailbox(key, value, self.now)
         for key, value in self.rows(Table.GROUPS):
-            office.load_group(key, value)
+            loading.load_group(key, value)
         for key, value in self.rows(Table.DEAD):
-            office.load_dead(key, value)
+            loading.load_dead(key, value)
 
         async def load() -> None:
             async for blocks in self.store.scan_blocks():
                 for number, data in blocks:
-                    office.load_block(number, data, self.now)
+                    loading.load_block(number, data, self.now)
 
         self.loop.run_until_complete(load())
-        office.finish_loading(set(), self.now)
+        loading.finish_loading(set(), self.now)
 
     def rows(self, table: Table) -> list[tuple[bytes, bytes]]:
         async def scan() -> list[tuple[bytes, bytes]]:
