@@ -9,7 +9,7 @@ ARGS ?=
 SOURCES := pyproject.toml setup.py $(shell find src -name '*.pyx' -o -name '*.pxd')
 INSTALLED := .venv/.installed
 
-.PHONY: run demo test lint types bench peers setup clean
+.PHONY: run demo test sim lint types bench peers setup clean
 
 run: setup
 	$(BIN)/mq9 serve $(ARGS)
@@ -19,6 +19,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest $(PYTEST)
+
+sim: setup
+	$(BIN)/python -m tests.simulation $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
