@@ -67,6 +67,7 @@ class Gathering:
     """A group. Messages before `first` may have been left out when it began.
 
     `under_way`: FETCHes that are not answered; `loose`: attempts that may have been counted though nobody was given anything.
+    `durable`: it is certain to be stored; one that is not may have been forgotten by one of the `restarts` since, and begin anew.
     """
 
     box: Box
@@ -75,6 +76,8 @@ class Gathering:
     works: dict[int, Work] = field(default_factory=dict)
     under_way: int = 0
     loose: int = 0
+    durable: bool = False
+    restarts: int = 0
 
     def work(self, msg_id: int) -> Work:
         """What is known of a message."""
@@ -117,8 +120,8 @@ class Groups:
         known = (box.number, name) in self.gatherings
         gathering = details["gathering"] = self.gathering(box, name, first)
         gathering.under_way += 1
-        if known and not details["force"] and not gathering.works:
-            gathering.first = max(gathering.first, first)  # it may have been forgotten by a crash, and begin anew
+        if known and gathering.restarts and not gathering.durable:
+            gathering.first = max(gathering.first, first)
         if known and details["force"]:
             self._start_over(gathering, first, now)
 
@@ -145,6 +148,8 @@ class Groups:
             demand(allowed, f"FETCH was answered {reply}")
             return
         demand(len(reply["messages"]) <= details["limit"], "FETCH gave more than was asked for")
+        if gathering is not None:
+            gathering.durable = True
         last = (-1, -1)
         for item in reply["messages"]:
             letter = letter_of(self.model, item)
@@ -370,6 +375,7 @@ class Groups:
     def restarted(self) -> None:
         """A new process: what was under way may be, or not."""
         for gathering in self.gatherings.values():
+            gathering.restarts += 1
             if gathering.under_way:
                 self._count_perhaps(gathering, gathering.under_way)
                 gathering.under_way = 0
@@ -386,6 +392,9 @@ class Groups:
             self.over(asked, now)
             gathering.under_way += 1
             self._count_perhaps(gathering, 1)  # its lease may run out before the broker notices
+            for work in gathering.works.values():  # what it extended before it had the reply is given back as well
+                if work.lease is not None and work.lease.client is asked.client and work.lease.extended > asked.place:
+                    work.lease = None
 
     # the end
 

@@ -73,7 +73,9 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._timers.clear()
 
     def _due(self) -> int:
-        return self._epoch + ceil(self._timers[0][0] * 1_000)
+        due = ceil(self._timers[0][0] * 1_000)
+        # Never a moment too early, whatever floats make of it: who looks at the time would only wait again.
+        return self._epoch + (due if due / 1_000 >= self._timers[0][0] else due + 1)
 
     def _release(self) -> None:
         while self._timers and self._due() <= self.now:

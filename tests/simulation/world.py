@@ -15,7 +15,7 @@ from mq9.server.broker import Server
 from mq9.server.config import Config
 from mq9.store.contract import Commit, Table
 from tests.simulation.clients import Asked, Client, Frame, Subscription
-from tests.simulation.loop import SimulatedLoop
+from tests.simulation.loop import Listener, SimulatedLoop
 from tests.simulation.model import Model, ViolationError, demand
 from tests.simulation.store import Durable, SimulatedStore, Trouble
 
@@ -24,6 +24,13 @@ LOG_LINES = 80
 # A client that is behind by more than this is paused, and its sender with it: less than may be configured, so that it happens.
 PENDING_MAX = 8_192
 PAYLOAD_MAX = 262_144
+
+
+class SimulatedServer(Server):
+    """A broker that listens to nobody: clients are brought to it."""
+
+    def _bind(self) -> Any:
+        return Listener()
 
 
 class World:
@@ -72,7 +79,7 @@ class World:
         self.store = SimulatedStore(
             self.durable, self.trouble, self._pick, self._commit_begun, self._commit_ended, self._troubled
         )
-        server = Server(self.config, clock=lambda: self.loop.now, store=self.store)
+        server = SimulatedServer(self.config, clock=lambda: self.loop.now, store=self.store)
         starting = self.loop.create_task(server.start())
         while not starting.done():
             self.loop.run(1)

@@ -16,7 +16,6 @@ from mq9.mailboxes.index cimport ENTRY_KEYED, Entry
 from mq9.mailboxes.keys cimport Keys
 from mq9.mailboxes.mailbox cimport Mailbox
 from mq9.mailboxes.office cimport PostOffice
-from mq9.store.contract import Table
 
 
 cdef class Loading:

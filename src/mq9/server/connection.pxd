@@ -44,6 +44,8 @@ cdef class Connection(FrameHandler):
     cdef uint64_t position
     cdef uint64_t taken
     cdef bint _watches_output
+    cdef bint _ends
+    cdef uint64_t _soft_end            # where the output ends that is written still while the connection ends
     cdef Py_ssize_t _output_capacity
     cdef bint _is_dirty
     # The socket to write to, or -1 when only the transport may; and whether the transport may still hold something.
@@ -66,6 +68,7 @@ cdef class Connection(FrameHandler):
     cdef Py_ssize_t room(self) noexcept
     cdef int _flush(self) except -1
     cdef int look_what_was_taken(self) except -1
+    cdef int _ends_softly(self) except -1
     cdef int output_taken(self) except -1
     cdef Py_ssize_t _write_now(self) except -1
     cdef int _write_later(self, Py_ssize_t written) except -1

@@ -102,6 +102,8 @@ cdef class Connection(FrameHandler):
         transport.set_write_buffer_limits(high=self.shared.write_high, low=min(WRITE_LOW, self.shared.write_high // 4))
 
     def connection_lost(self, exception):
+        if exception is None:
+            self.taken = max(self.taken, self._soft_end)
         self.closed = self.stopped = True
         self._socket = -1
         buffer_free(&self._rest)
@@ -110,6 +112,7 @@ cdef class Connection(FrameHandler):
     def eof_received(self):
         if self._watches_output and not self.closed:
             self.look_what_was_taken()
+        self._ends_softly()
         self._socket = -1
         return False
 
@@ -218,7 +221,7 @@ cdef class Connection(FrameHandler):
 
     cdef Py_ssize_t room(self) noexcept:
         """How many bytes this client would take now without being asked to wait."""
-        if self.closed or self.write_paused:
+        if self.closed or self.write_paused or self._ends:
             return 0
         return max(self.shared.write_high - self.output_size, 0)
 
@@ -251,6 +254,12 @@ cdef class Connection(FrameHandler):
             held += self.transport.get_write_buffer_size()
         self.taken = max(self.taken, self.position - held)
         return self.output_taken()
+
+    cdef int _ends_softly(self) except -1:
+        """The connection ends when the transport has written what it holds, unless an error comes first; it takes nothing more."""
+        self._ends = True
+        self._soft_end = self.position - self.output_size
+        return 0
 
     cdef int output_taken(self) except -1:
         """The socket has taken the output up to `taken`; for a subclass that watches it."""
@@ -326,6 +335,7 @@ cdef class Connection(FrameHandler):
         self._flush()
         if self.closed:
             return
+        self._ends_softly()
         self._end(reason)
         self.transport.close()
 
@@ -333,6 +343,7 @@ cdef class Connection(FrameHandler):
         """End the connection now; what was not written is dropped."""
         if self.closed:
             return
+        self._soft_end = 0
         self._end(reason)
         self.transport.abort()
 

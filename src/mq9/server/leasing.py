@@ -401,7 +401,7 @@ class _Reading(Fetch):
         self._session.respond_error(self._reply, ProtocolError(404, NO_MAILBOX))
 
     async def _read(self, msg_ids: list[int]) -> None:
-        items: list[bytes] = []
+        items: list[tuple[int, bytes]] = []
         size = _REPLY_OVERHEAD
         try:
             for msg_id in msg_ids:
@@ -412,12 +412,18 @@ class _Reading(Fetch):
                 size += len(item) + 2
                 if items and size > self._leasing.payload_max:
                     break
-                items.append(item)
+                items.append((msg_id, item))
+            now = self._leasing.now()
+            if self.mailbox.is_expired(now):
+                raise ProtocolError(404, NO_MAILBOX)
+            # Some may have ended while blocks were read for others.
+            there = [item for msg_id, item in items if self.mailbox.where(msg_id, now) is not None]
+            self._leasing.respond(self._session, self._reply, there)
+        except ProtocolError as error:
+            self._session.respond_error(self._reply, error)
         except StoreError as error:
             log.error("cannot read for a FETCH: %s", error)  # noqa: TRY400 - the sentence says it all
             self._session.respond_error(self._reply, ProtocolError(503, "the storage is unavailable"))
-        else:
-            self._leasing.respond(self._session, self._reply, items)
         finally:
             self._leasing.done(self._session, self)
 
