@@ -67,7 +67,7 @@ class Gathering:
     """A group. Messages before `first` may have been left out when it began.
 
     `under_way`: FETCHes that are not answered; `loose`: attempts that may have been counted though nobody was given anything.
-    `durable`: it is certain to be stored; one that is not may have been forgotten by one of the `restarts` since, and begin anew.
+    `durable`: it is certain to be stored; one that is not may have been refused, or forgotten by a crash, and begin anew.
     """
 
     box: Box
@@ -77,7 +77,6 @@ class Gathering:
     under_way: int = 0
     loose: int = 0
     durable: bool = False
-    restarts: int = 0
 
     def work(self, msg_id: int) -> Work:
         """What is known of a message."""
@@ -120,7 +119,7 @@ class Groups:
         known = (box.number, name) in self.gatherings
         gathering = details["gathering"] = self.gathering(box, name, first)
         gathering.under_way += 1
-        if known and gathering.restarts and not gathering.durable:
+        if known and not gathering.durable:
             gathering.first = max(gathering.first, first)
         if known and details["force"]:
             self._start_over(gathering, first, now)
@@ -129,6 +128,9 @@ class Groups:
         gathering.first = max(gathering.first, first)
         for work in gathering.works.values():
             work.overlaps = True
+            work.least = 0
+            if work.done is Sure.YES:
+                work.done = Sure.PERHAPS
             if work.dead is Sure.NO and (work.lease is None or work.lease.until <= now) and work.member is None:
                 work.done = Sure.PERHAPS
                 work.taken = False
@@ -144,7 +146,7 @@ class Groups:
         if gathering is not None:
             self.over(asked, now)
         if code is not None:
-            allowed = code in (503, 507) or (code == 404 and (box is None or not box.live(now)))
+            allowed = code in (503, 507) or (code == 404 and (box is None or not box.live(now) or box.back_at == now))
             demand(allowed, f"FETCH was answered {reply}")
             return
         demand(len(reply["messages"]) <= details["limit"], "FETCH gave more than was asked for")
@@ -160,14 +162,13 @@ class Groups:
                 demand(item["attempt"] == 0, f"{letter} was read with an attempt")
                 continue
             work = gathering.work(letter.msg_id)
-            if work.lease is not None and work.lease.client is asked.client and work.lease.extended > asked.place:
+            if work.lease is not None and work.lease.extended > asked.place:
                 work.lease = None  # extended before the reply was made
             self._may_be_given(gathering, letter, now)
             attempt = item["attempt"]
-            bounds = f"{work.least + 1} to {work.most + 1}"
-            demand(
-                work.least < attempt <= min(work.most + 1, ATTEMPTS_MAX), f"{letter}: attempt {attempt}, not {bounds}"
-            )
+            # Leases of FETCHes that are under way may have run out already, which counts.
+            most = min(work.most + 1 + gathering.under_way, ATTEMPTS_MAX)
+            demand(work.least < attempt <= most, f"{letter}: attempt {attempt}, not {work.least + 1} to {most}")
             begun = max(asked.at, self.settled_since) if settling else asked.at
             work.lease = Lease(asked.client, asked, begun + details["lease_ms"])
             work.least = work.most = attempt
@@ -250,6 +251,8 @@ class Groups:
         op = details["op"]
         if work.overlaps:
             work.least = 0
+        if op == "revive" and work.dead is Sure.NO:
+            return
         if op == "extend":
             if work.lease is not None:
                 work.lease = replace(work.lease, until=min(work.lease.until, now + details["lease_ms"]))
@@ -294,10 +297,8 @@ class Groups:
         letter = gathering.box.letters.get(msg_id)
         there = details["op"] == "ack" or (letter is not None and letter.live(asked.at))
         if holds and there and gathering.box.live(asked.at) and details["op"] in ("ack", "nack", "extend", "dead"):
-            demand(
-                details["attempt"] not in (None, work.least),
-                f"{details['op']} of message {msg_id} was answered {reply}",
-            )
+            unsure = details["attempt"] is not None and not details["attempt"] == work.least == work.most
+            demand(unsure, f"{details['op']} of message {msg_id} was answered {reply}")
 
     def _certain(self, asked: Asked, work: Work, former: Work, listed: bool) -> None:
         details = asked.details
@@ -375,7 +376,6 @@ class Groups:
     def restarted(self) -> None:
         """A new process: what was under way may be, or not."""
         for gathering in self.gatherings.values():
-            gathering.restarts += 1
             if gathering.under_way:
                 self._count_perhaps(gathering, gathering.under_way)
                 gathering.under_way = 0

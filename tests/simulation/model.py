@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.simulation.clients import Asked, Frame, Subscription
 
 # For so long the broker may refuse what needs space after a commit has failed: it tries twice a second.
-REFUSING_MS = 1_500
+REFUSING_MS = 3_000
 DEFAULT_TTL = 86_400
 _BLOCK_HEAD = 32
 _RECORD = struct.Struct("<IIQQQ")
@@ -60,7 +60,10 @@ class Letter:
 
 @dataclass(eq=False)
 class Box:
-    """A mailbox. Times in Unix ms; an `end` of 0 is never. `letters` are those that are stored, by msg_id."""
+    """A mailbox. Times in Unix ms; an `end` of 0 is never. `letters` are those that are stored, by msg_id.
+
+    `lapsed`: it is known to have ended by its time; `back_at`: when it was over, and a renewal asked for in time came into force.
+    """
 
     name: str
     number: int
@@ -68,11 +71,13 @@ class Box:
     created: int
     end: int
     over: bool = False
+    lapsed: bool = False
+    back_at: int = 0
     letters: dict[int, Letter] = field(default_factory=dict)
 
     def live(self, now: int) -> bool:
         """Whether it is there at `now` (Unix ms)."""
-        return not self.over and not 0 < self.end <= now
+        return not self.over and not self.lapsed and not 0 < self.end <= now
 
     def finish(self) -> None:
         """It is gone, and everything in it."""
@@ -211,7 +216,7 @@ class Model:
         details = asked.details
         box = self.boxes.get(details["name"])
         if code is None:
-            self.boxes[details["name"]] = self._after_create(box, asked, reply)
+            self.boxes[details["name"]] = self._after_create(box, asked, reply, now)
         elif code == 404:
             demand(details["renew"] and (box is None or not box.live(now)), f"create was answered {reply}")
             if box is not None and box.live(asked.at):  # it was renewed, and its new end has passed as well
@@ -219,10 +224,11 @@ class Model:
                 box.end = asked.at + box.ttl * 1_000 if box.ttl else 0
                 others = any(each.what == "create" and each.details["name"] == box.name for each in self.pending)
                 demand(others or not box.live(now), f"a renewal was answered {reply}")
+                box.lapsed = True
         else:
             demand(code in (503, 507), f"create was answered {reply}")
 
-    def _after_create(self, box: Box | None, asked: Asked, reply: dict[str, Any]) -> Box:
+    def _after_create(self, box: Box | None, asked: Asked, reply: dict[str, Any], now: int) -> Box:
         """The mailbox that there is after a create, which must be what the reply says."""
         details, at = asked.details, asked.at
         if reply["is_new"]:
@@ -235,10 +241,13 @@ class Model:
             if box is None or box.over:
                 raise ViolationError(f"{details['name']} was not there, and is said not to be new")
             if details["renew"]:
+                box.back_at = now if 0 < box.end <= now else box.back_at
                 box.ttl = box.ttl if details["ttl"] is None else details["ttl"]
                 box.end = at + box.ttl * 1_000 if box.ttl else 0
             else:
                 demand(not 0 < box.end <= at, f"{details['name']} had expired, and is said not to be new")
+        if box.lapsed:
+            return box
         demand(reply["ttl"] == box.ttl, f"{details['name']} has the ttl {box.ttl}, not {reply}")
         demand(reply["expires_at"] == (box.end // 1_000 or None), f"{details['name']} ends at {box.end}, not {reply}")
         demand(
