@@ -116,6 +116,7 @@ class Server:
         for session in list(self.hub.sessions.values()):
             session.close("")
         await self._wait_for_sessions()
+        await self.committer.drain()  # what has been handed over since then
         await self.block_reader.stop()
         await self.store.close()
         if self.http is not None:
@@ -278,7 +279,7 @@ class Server:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.hub.all_gone.wait(), STOP_TIMEOUT_S)
         for session in list(self.hub.sessions.values()):
-            session.transport.abort()
+            session.abort("")
         await asyncio.sleep(0)
 
 

@@ -340,11 +340,10 @@ cdef class Connection(FrameHandler):
         self.transport.close()
 
     def abort(self, str reason not None):
-        """End the connection now; what was not written is dropped."""
-        if self.closed:
-            return
+        """End the connection now, also one that is closing; what was not written is dropped."""
         self._soft_end = 0
-        self._end(reason)
+        if not self.closed:
+            self._end(reason)
         self.transport.abort()
 
     cdef int _end(self, str reason) except -1:
