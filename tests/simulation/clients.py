@@ -225,7 +225,8 @@ class Client:
         self.leaving = True
         if politely:
             self.session.eof_received()
-            self.pipe.lose(None)
+            self.pipe.close()
+            self.pipe.take(self.pipe.held)  # the transport ends when it has written what it holds
         else:
             self.pipe.lose(ConnectionResetError("reset"))
 
