@@ -80,6 +80,8 @@ class Waiting(Fetch):
 class GroupMachine(RuleBasedStateMachine):
     """`model`: for each group what each message is, as it is in force; `durable`: as it was when the last commit succeeded."""
 
+    office: PostOffice
+
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
@@ -89,9 +91,12 @@ class GroupMachine(RuleBasedStateMachine):
         self.start()
 
     def teardown(self) -> None:
+        self.office.close()
         self.loop.close()
 
     def start(self) -> None:
+        if hasattr(self, "office"):
+            self.office.close()
         self.office = PostOffice(self.now, lambda: None, lambda event, mailbox: None, lambda: None)
         loading = Loading(self.office)
         for key, value in self.rows(Table.META):

@@ -72,6 +72,8 @@ class Box:
 class PostOfficeMachine(RuleBasedStateMachine):
     """What is asked for is kept in `asked` until its batch is settled or has failed."""
 
+    office: PostOffice
+
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
@@ -90,9 +92,12 @@ class PostOfficeMachine(RuleBasedStateMachine):
         self.start()
 
     def teardown(self) -> None:
+        self.office.close()
         self.loop.close()
 
     def start(self) -> None:
+        if hasattr(self, "office"):
+            self.office.close()
         self.office = PostOffice(self.now, lambda: None, lambda event, mailbox: None, lambda: None)
         loading = Loading(self.office)
         for key, value in self.rows(Table.META):

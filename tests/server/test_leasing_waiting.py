@@ -269,6 +269,26 @@ def test_nothing_is_left_of_clients_that_came_and_went() -> None:
         assert broker.call(lambda: server.office.timers.count) <= 128
 
 
+def test_nothing_is_left_of_a_broker_that_has_stopped() -> None:
+    """Its mailboxes, groups and timers refer to each other, and not all of them can be seen by the garbage collector."""
+
+    def kept() -> Counter[str]:
+        gc.collect()
+        kinds = Counter(type(thing).__name__ for thing in gc.get_objects())
+        return Counter({kind: kinds[kind] for kind in ("PostOffice", "Group", "Handout", "_Lease")})
+
+    before = kept()
+    with ThreadedServer() as broker, broker.client() as client:
+        box = create(client, ttl=0)
+        send(client, box, b"leased")
+        assert len(ids(client, box)) == 1
+        begin_lease(client, box)
+        join(client, box, "queue")
+        assert waiting(broker, box) == 1
+    del broker
+    assert kept() == before
+
+
 def test_a_loop_of_fetches_on_an_empty_mailbox_leaves_nothing() -> None:
     with ThreadedServer() as broker, broker.client() as client:
         box = create(client, ttl=0)

@@ -37,6 +37,7 @@ cdef class Groups(Ledger):
     cdef object _ended                     # keys of rows that are to be removed
     cdef list _loaded_late
     cdef list _loaded
+    cdef dict _mailboxes                   # number → Mailbox, of those that have groups
     cdef list _deferred                    # groups whose receivers go first this time
     cdef dict _readers                     # mailboxes with FETCHes without a group, to be looked after
 

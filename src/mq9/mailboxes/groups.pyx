@@ -98,6 +98,7 @@ cdef class Groups(Ledger):
     def __init__(self, timers, has_work, wants_run, wake):
         Ledger.__init__(self, timers, has_work, wants_run, wake)
         self._deferred = []
+        self._mailboxes = {}
         self._ended = deque()
         self._loaded = []
         self._loaded_late = []
@@ -120,6 +121,7 @@ cdef class Groups(Ledger):
     def _book(self, Mailbox mailbox):
         if mailbox.groups is None:
             mailbox.groups = MailboxGroups()
+            self._mailboxes[mailbox.number] = mailbox
         return mailbox.groups
 
     # waiting for messages
@@ -336,6 +338,7 @@ cdef class Groups(Ledger):
             group.members.clear()
             group.fetches = None
         mailbox.groups = None
+        del self._mailboxes[mailbox.number]
         for fetch in waiting:
             fetch.waits = False
             self._close(fetch)
@@ -343,6 +346,13 @@ cdef class Groups(Ledger):
                 fetch.mailbox_ended()
             else:
                 fetch.abandoned()
+
+    def close(self):
+        """Let go of all groups: they refer to mailboxes, which refer to them and are out of the garbage collector's sight."""
+        cdef Mailbox mailbox
+        for mailbox in self._mailboxes.values():
+            mailbox.groups = None
+        self._mailboxes = {}
 
     # starting with what is stored
 

@@ -51,5 +51,6 @@ cdef class Timers:
     cdef int _deal_one(self) except -1
     cdef int _place(self, Timer* timer) except -1
     cdef void _drop(self, Slot* slot) noexcept
+    cdef void _drop_all(self) noexcept
     cdef bint _must_sweep(self) noexcept
     cdef uint64_t _next_tick(self) noexcept

@@ -77,6 +77,14 @@ cdef class Timers:
         self._tick = now >> TICK_SHIFT
 
     def __dealloc__(self):
+        self._drop_all()
+
+    def clear(self):
+        """Forget all timers. Who has one may refer to whoever owns this, and the garbage collector does not look in here."""
+        self.count = self.stale = 0
+        self._drop_all()
+
+    cdef void _drop_all(self) noexcept:
         cdef int wheel, at
         for wheel in range(WHEELS):
             for at in range(SLOTS):

@@ -119,6 +119,7 @@ class Server:
         await self.committer.drain()  # what has been handed over since then
         await self.block_reader.stop()
         await self.store.close()
+        self.office.close()
         if self.http is not None:
             await asyncio.to_thread(self.http.stop)
         await self._server.wait_closed()

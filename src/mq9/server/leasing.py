@@ -272,7 +272,7 @@ class _Lease(Fetch):
 
     def mailbox_ended(self) -> None:
         """There is nothing to wait for any more."""
-        self._refuse(ProtocolError(404, NO_MAILBOX))
+        self.refuse(ProtocolError(404, NO_MAILBOX))
 
     def apply(self, now: int) -> None:
         """The leases are durable."""
@@ -300,7 +300,7 @@ class _Lease(Fetch):
         """The leases are not: whatever comes next may be leased anew."""
         if self._handout is not None:
             self._group.give_back(self._handout, (), self._leasing.now())
-        self._refuse(error)
+        self.refuse(error)
 
     async def _read_rest(
         self, handout: Handout, items: list[tuple[int, bytes]], listing: list[tuple[int, int]]
@@ -314,7 +314,9 @@ class _Lease(Fetch):
                     items.append((msg_id, leased_item(found[0], found[1], attempt)))
         except StoreError as error:
             log.error("cannot read for a FETCH: %s", error)  # noqa: TRY400 - the sentence says it all
-            self.fail(ProtocolError(503, "the storage is unavailable"))
+            # Refused when the leases are given back for certain: none of them may be left after a crash.
+            self._group.give_back(handout, (), self._leasing.now())
+            self._leasing.office.then(_Refused(self, ProtocolError(503, "the storage is unavailable")))
         else:
             self._respond(handout, items)
 
@@ -339,9 +341,26 @@ class _Lease(Fetch):
         self._leasing.done(self._session, self)
         self._leasing.respond(self._session, self._reply, [item for _, item in items[:fitting]])
 
-    def _refuse(self, error: ProtocolError) -> None:
+    def refuse(self, error: ProtocolError) -> None:
+        """Answer with an error."""
         self._leasing.done(self._session, self)
         self._session.respond_error(self._reply, error)
+
+
+class _Refused:
+    """The refusal of a FETCH whose leases were given back, when that is durable, or will be with the next commit that succeeds."""
+
+    def __init__(self, lease: _Lease, error: ProtocolError) -> None:
+        self._lease = lease
+        self._error = error
+
+    def apply(self, now: int) -> None:
+        """It is durable."""
+        self._lease.refuse(self._error)
+
+    def fail(self, error: ProtocolError) -> None:
+        """It is not yet."""
+        self._lease.refuse(error)
 
 
 class _Reading(Fetch):
