@@ -610,7 +610,7 @@ cdef class Group:
         self.ledger.stir(self)
 
     def state_of(self, uint64_t msg_id, int rank):
-        """(state, attempts) of a message of priority `rank`, as docs/protocol.md §4 (STATUS) names states."""
+        """(state, attempts) of a message of priority `rank`, as docs/protocol.md §5 names states."""
         cdef Handout handout = self.open.get(msg_id)
         cdef Open* item
         if handout is not None and not handout.is_done(msg_id):
