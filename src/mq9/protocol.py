@@ -31,7 +31,6 @@ class Priority(StrEnum):
 PRIORITIES: Final = tuple(Priority)
 
 # Subjects (§3). A trailing dot: what follows is a mail_id.
-ROOT: Final = "$mq9."
 CREATE: Final = "$mq9.AI.MAILBOX.CREATE"
 MESSAGES: Final = "$mq9.AI.MAILBOX.MSG."
 FETCH: Final = "$mq9.AI.MAILBOX.LIST."

@@ -307,6 +307,60 @@ def test_a_group_sent_back_does_not_repeat_what_is_on_its_way_to_a_receiver() ->
         assert len(twice) < 99
 
 
+def test_what_was_handed_over_after_the_group_was_sent_back_stays_done(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with ThreadedServer(LmdbStore(data)) as broker, broker.client() as client, broker.client() as member:
+        box = create(client, ttl=0)
+        join(member, box)
+        assert member.fence() == []
+        send_at_once(client, box, [b"%d " % number + b"x" * 100_000 for number in range(100)])
+        until(lambda: unfinished(broker, box) > 2, "nothing is on its way")
+        member.send(b"UNSUB 1\r\n")
+        until(lambda: members(broker, box) == 0, "it is a member still")
+        # The group is sent back behind what is on its way, which is then done while it lies above the cursor.
+        first = ids(client, box, count=1, force_deliver=True)
+        member.fence()
+        until(lambda: list(states(broker, box).values()).count("leased") == 1, "something is on its way still")
+        assert ack(client, box, msg_ids=first) == {"error": ""}
+        done = [msg_id for msg_id, state in states(broker, box).items() if state == "done"]
+        assert len(done) > 2
+    again = ThreadedServer(LmdbStore(data))
+    again.clock.now = broker.clock.now
+    with again:
+        again.pass_time(10_000)
+        found = states(again, box)
+        assert [found[msg_id] for msg_id in done] == ["done"] * len(done)
+        # What is only kept in mind is nothing to wake up for.
+        due = again.call(again.server.office.next_due)
+        assert due is None or due > again.clock.now
+
+
+def states(broker: ThreadedServer, mail_id: str) -> dict[int, str]:
+    """By msg_id, what the group `g` says of each message that it keeps in mind."""
+
+    def find() -> dict[int, str]:
+        mailbox = broker.server.office.get(mail_id.encode(), broker.server.now())
+        assert mailbox is not None
+        group = broker.server.office.groups.find(mailbox, b"g")
+        assert group is not None
+        return {msg_id: group.state_of(msg_id, 3)[0] for msg_id in group.open}
+
+    return broker.call(find)
+
+
+def members(broker: ThreadedServer, mail_id: str) -> int:
+    """How many receivers the group `g` has."""
+
+    def count() -> int:
+        mailbox = broker.server.office.get(mail_id.encode(), broker.server.now())
+        assert mailbox is not None
+        group = broker.server.office.groups.find(mailbox, b"g")
+        assert group is not None
+        return len(group.members)
+
+    return broker.call(count)
+
+
 # what a group remembers
 
 

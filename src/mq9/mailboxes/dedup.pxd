@@ -65,7 +65,6 @@ cdef class Repeats(TimerOwner):
 
 cdef class Repeat:
     # Somebody who sent a message again before it was durable.
-    cdef Repeats _repeats
     cdef uint64_t _msg_id
     cdef Mailbox _mailbox
     cdef Sender _sender

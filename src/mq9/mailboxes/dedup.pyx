@@ -190,7 +190,6 @@ cdef class Repeats(TimerOwner):
         if _state_of(seen) == STORED:
             return None
         repeat = Repeat()
-        repeat._repeats = self
         repeat._msg_id = seen.msg_id
         repeat._mailbox = mailbox
         repeat._sender = sender

@@ -28,9 +28,9 @@
 # All numbers are little-endian and unaligned. No record is smaller than RECORD_MIN, so `offset // RECORD_MIN` numbers the records
 # of a block without two alike: the row of a block in the table of the dead is a bitmap over that.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from mq9.native.memory cimport load16, load32, load64, store16, store32, store64
+from mq9.native.memory cimport load16, load32, load64
 
 cdef enum:
     BLOCK_MAGIC = 0x4239514D   # "MQ9B"
@@ -42,7 +42,7 @@ cdef enum:
     FLAG_EXPIRES = 1
     FLAG_VISIBLE = 2
     FLAG_KEY = 4
-    FLAG_TAGS = 8
+    FLAG_TAGS = 8              # read, and never set so far: tags stay in the header block
     FLAG_DEDUP = 16
 
 cdef inline uint32_t record_size(const char* record) noexcept nogil:

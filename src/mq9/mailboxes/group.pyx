@@ -567,6 +567,7 @@ cdef class Group:
         """
         cdef uint32_t at = 0, kept = 0, waiting = 0
         cdef Open* item
+        cdef bint finished = False
         if self.gone:
             return 0
         while at < handout.count:
@@ -576,17 +577,20 @@ cdef class Group:
                 break
             at += 1
             if item.state == HANDED:
+                finished = True
                 self._remember(item)
                 if item.msg_id <= self.cursors[item.rank]:
                     self.forget_holders(item.msg_id)
                     del self.open[item.msg_id]
                     continue
                 item.state = DONE
+                item.due = 0
             handout.items[kept] = item[0]
             kept += 1
         if at > kept:
             handout.count -= at - kept
             memmove(handout.items + kept, handout.items + at, (handout.count - kept) * sizeof(Open))
+        if finished:
             self.touch(handout)
         return waiting
 
@@ -610,7 +614,7 @@ cdef class Group:
         self.ledger.stir(self)
 
     def state_of(self, uint64_t msg_id, int rank):
-        """(state, attempts) of a message of priority `rank`, as docs/protocol.md §4 (STATUS) names states."""
+        """(state, attempts) of a message of priority `rank`, as docs/protocol.md §5 names states."""
         cdef Handout handout = self.open.get(msg_id)
         cdef Open* item
         if handout is not None and not handout.is_done(msg_id):

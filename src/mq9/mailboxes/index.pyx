@@ -1,7 +1,7 @@
 """The messages of one priority in a mailbox, in msg_id order.
 
-Chunks of entries: adding goes to the last chunk, removing marks an entry and squeezes its own chunk when half of that is dead, so
-nothing takes longer in a large mailbox than in a small one. Chunks start small and grow by a quarter: a mailbox with one message
+Chunks of entries: what is new goes to the last chunk, what had been delayed into the chunk of its place, which is split when it is full;
+removing marks an entry and squeezes its own chunk when half of that is dead. So nothing takes longer in a large mailbox than in a small one. Chunks start small and grow by a quarter: a mailbox with one message
 pays for one entry.
 """
 

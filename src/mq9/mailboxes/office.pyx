@@ -16,7 +16,7 @@ from mq9.mailboxes.blocks cimport BLOCK_TARGET, Block
 from mq9.mailboxes.dedup cimport DEDUP_ID_MAX, PENDING, Mark, mark_of
 from mq9.mailboxes.format cimport FLAG_DEDUP, FLAG_KEY
 from mq9.mailboxes.format import MARKS_KEY, Marks
-from mq9.mailboxes.index cimport ENTRY_KEYED, Level, entry_expires, level_free, level_take
+from mq9.mailboxes.index cimport ENTRY_KEYED, entry_expires, level_free, level_take
 from mq9.mailboxes.keys cimport Keys
 from mq9.mailboxes.late cimport late_add
 from mq9.mailboxes.mailbox cimport DELAYED, LEVELS, Receiver, Told
@@ -306,7 +306,6 @@ cdef class PostOffice:
         cdef Block block
         cdef size_t done = 0
         cdef list stirred = []
-        cdef Mailbox mailbox
         for block in batch.blocks:
             self.blocks.add(block.number, block.records, <uint32_t>block.size)
             if batch.rewriting is None or block not in batch.rewriting.blocks:  # nobody has asked for those

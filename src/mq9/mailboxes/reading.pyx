@@ -11,8 +11,10 @@ from mq9.wire.headers import read_headers
 
 
 cdef class StoredMessage:
-    """One message read from its block; `rank` is that of its priority, `headers` are the sender's as {name: [values]}, `header_block` as they were
-    sent, empty when there are none."""
+    """One message read from its block.
+
+    `rank` is that of its priority, `headers` are the sender's as {name: [values]}, `header_block` as they were sent, empty when there are none.
+    """
 
     cdef readonly object msg_id
     cdef readonly int rank

@@ -228,7 +228,6 @@ cdef class Timers:
     cdef int _open_slot(self) except -1:
         """Go on with the tick that was entered: from the coarsest wheel down, a slot that begins here is dealt out to finer ones."""
         cdef int wheel
-        cdef uint32_t at
         cdef Slot* source
         self._wheel -= 1
         wheel = self._wheel

@@ -2,8 +2,8 @@
 
 from libc.stdint cimport uint16_t, uint32_t
 
-from mq9.mailboxes.format cimport FLAG_DEDUP, FLAG_EXPIRES, FLAG_KEY, FLAG_VISIBLE, RECORD_MIN, store16, store32, store64
-from mq9.native.memory cimport write_bytes
+from mq9.mailboxes.format cimport FLAG_DEDUP, FLAG_EXPIRES, FLAG_KEY, FLAG_VISIBLE, RECORD_MIN
+from mq9.native.memory cimport store16, store32, store64, write_bytes
 
 
 cdef int flags_of(const Message* message) noexcept nogil:

@@ -4,8 +4,8 @@
 # trusts its caller for the bound; the caller states that bound where it reserves the room.
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memchr, memcmp, memcpy, memmove
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy
 
 cdef extern from *:
     """

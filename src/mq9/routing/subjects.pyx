@@ -67,11 +67,6 @@ cdef bint subject_matches(
         subject = token_end + 1
 
 
-def valid_for_subscribe(bytes subject not None):
-    """Whether a client may subscribe to `subject`."""
-    return bool(is_subscription_subject(subject, len(subject)))
-
-
 def valid_for_publish(bytes subject not None):
     """Whether a pedantic client may publish to `subject`: a subject without wildcards."""
     return bool(is_subscription_subject(subject, len(subject)) and is_literal(subject, len(subject)))

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 # The broker remembers a Nats-Msg-Id for two minutes from its first arrival; some of that is kept back for a slow network.
 REPEATABLE_S: Final = 100.0
-DELAY_MAX_S: Final = 100 * 365 * 86_400
 _HEADER_NAME: Final = frozenset("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
 
@@ -271,8 +270,8 @@ def _checked_text(value: str, name: str) -> str:
 
 def _delay_text(delay: float) -> str:
     """A delay as the header has it: seconds with at most three digits after the point, never less than was asked for."""
-    if isinstance(delay, bool) or not isinstance(delay, (int, float)) or not 0 <= delay <= DELAY_MAX_S:
-        raise BadRequest(f"delay must be a number of seconds from 0 to {DELAY_MAX_S}")
+    if isinstance(delay, bool) or not isinstance(delay, (int, float)) or not 0 <= delay <= protocol.DELAY_MAX_S:
+        raise BadRequest(f"delay must be a number of seconds from 0 to {protocol.DELAY_MAX_S}")
     whole, thousandths = divmod(math.ceil(round(delay * 1000, 3)), 1000)
     return f"{whole}.{thousandths:03}" if thousandths else str(whole)
 

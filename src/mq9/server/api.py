@@ -1,4 +1,4 @@
-"""The operations of docs/protocol.md §3 other than send and receive: what a request's subject names, is done here.
+"""The operations of docs/protocol.md §3 to §6 other than send and receive: what a request's subject names, is done here.
 
 A request is answered to the connection that asked; one without a reply subject is carried out all the same, and refused
 with the -ERR of a publish when it cannot be.
@@ -136,7 +136,7 @@ class Api:
             new_private_id(),
             self._config.default_ttl,
             self._now(),
-            self._answer(session, protocol.CREATE.encode(), reply),
+            self._answer(session, _CREATE, reply),
         )
 
     def _list(self, session: MailSession, reply: bytes | None, body: bytes) -> None:
@@ -192,9 +192,7 @@ class Api:
         session.respond(reply, dump(receipt(self._office, mailbox, _msg_id(number), self._now())))
 
     def _remove(self, session: MailSession, rest: bytes, reply: bytes | None, _body: bytes) -> None:
-        operations.remove(
-            self._office, self._mailbox(rest), self._answer(session, protocol.REMOVE.encode() + rest, reply)
-        )
+        operations.remove(self._office, self._mailbox(rest), self._answer(session, _REMOVE + rest, reply))
 
     def _lease(self, session: MailSession, rest: bytes, reply: bytes | None, body: bytes) -> None:
         self._leasing.fetch(session, self._mailbox(rest), protocol.LeaseRequest.parse(body), reply)

@@ -5,8 +5,7 @@ returned. A receiver is a cursor of the post office's delivery, which writes eac
 client's output (docs/protocol.md §3, send and receive).
 """
 
-from cpython.object cimport PyObject
-from libc.string cimport memchr, memcmp
+from libc.string cimport memcmp
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
 from mq9.mailboxes.format cimport (

@@ -75,7 +75,7 @@ cdef int read_send(Publish* frame, Mailbox mailbox, int rank, uint64_t now, Mess
     cdef const char* at = first_header(frame.data, frame.header_size)
     cdef const char* end = frame.data + frame.header_size
     cdef Header header
-    cdef int found, own_rank, seen = 0
+    cdef int found, seen = 0
     cdef Name name
     cdef bint kept = False
     plain_message(message, rank, frame.data + frame.header_size, frame.size - frame.header_size)

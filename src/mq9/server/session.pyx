@@ -10,7 +10,7 @@ import json
 import logging
 from bisect import insort
 
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp
 
 from mq9.native.memory cimport write_bytes
 from mq9.routing.subjects cimport is_literal, is_subscription_subject, subject_matches

@@ -57,9 +57,8 @@ class Commit:
     """Everything that becomes durable together.
 
     Attributes:
-        blocks: new blocks as (number, bytes); numbers rise within the commit and above all that the store ever held.
-        The bytes may
-            be any contiguous buffer and must not change before the commit has returned.
+        blocks: new blocks as (number, bytes); numbers rise within the commit and above all that the store ever held. The
+            bytes may be any contiguous buffer and must not change before the commit has returned.
         dropped: numbers of blocks to remove; unknown ones are ignored.
         rows: changes to tables in their order, as (table, key, value); a value of None removes the row.
         may_use_reserve: whether it may take the space that the engine keeps back for what must succeed when it is full

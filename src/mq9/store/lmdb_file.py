@@ -48,7 +48,7 @@ def write_new(environment: lmdb.Environment, directory: Path, bytes_max: int) ->
     file = directory / _DATA_FILE_NEW
     try:
         new = lmdb.open(
-            str(file), subdir=False, lock=False, sync=False, map_size=bytes_max, max_dbs=environment_dbs(environment)
+            str(file), subdir=False, lock=False, sync=False, map_size=bytes_max, max_dbs=_database_count(environment)
         )
         try:
             for name, database in _databases(environment).items():
@@ -70,7 +70,7 @@ def replace(directory: Path) -> None:
     _sync(directory)
 
 
-def environment_dbs(environment: lmdb.Environment) -> int:
+def _database_count(environment: lmdb.Environment) -> int:
     """How many databases the environment has."""
     return max(int(environment.stat()["entries"]), 1)
 
