@@ -132,12 +132,14 @@ cdef class Handout(TimerOwner):
     cdef int watch(self, uint64_t due) except -1:
         """Look at the items at `due` (Unix ms)."""
         if self.timer == 0 or due < self.timer:
+            if self.timer:
+                self.group.ledger.timers.lose_one()
             self.timer = due
-            self.group.ledger.timers.add(due, self, 0)
+            self.group.ledger.timers.add(due, self, due)
         return 0
 
     cdef bint is_stale(self, uint64_t msg_id, uint64_t now) noexcept:
-        return self.count == 0 or self.group.gone
+        return self.count == 0 or self.group.gone or msg_id != self.timer
 
     cdef int due(self, uint64_t msg_id, uint64_t now) except -1:
         """Its time has come: leases run out, what was given back for a while can be given out, dead messages end."""
@@ -147,11 +149,10 @@ cdef class Handout(TimerOwner):
         cdef int rank, looked = self.count
         cdef Open* item
         cdef Entry* entry
-        if self.timer <= now:
-            self.timer = 0
-        if self.count == 0 or group.gone:
+        if self.count == 0 or group.gone or msg_id != self.timer:
             group.ledger.timers.lost_one_fired()
             return 0
+        self.timer = 0
         while at < self.count:
             item = &self.items[at]
             look = item.due
@@ -427,7 +428,9 @@ cdef class Group:
         if item.holder:
             if self._former is None:
                 self._former = {}
-            self._former.setdefault(item.msg_id, []).append(item.holder)
+            holders = self._former.setdefault(item.msg_id, [])
+            if item.holder not in holders:
+                holders.append(item.holder)
         return 0
 
     cdef int forget_holders(self, uint64_t msg_id) except -1:

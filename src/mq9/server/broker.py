@@ -159,7 +159,14 @@ class Server:
         )
         self.api = Api(self.office, self.config, self.fetcher, self.leasing, self.now)
         self.hub = MailHub(
-            self._loop, self.config, self._info(), self.office, self.api, self._clock, self.block_reader.want
+            self._loop,
+            self.config,
+            self._info(),
+            self.office,
+            self.api,
+            self._clock,
+            self.block_reader.want,
+            self.failed.set,
         )
 
     async def _load(self) -> None:

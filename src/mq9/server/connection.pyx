@@ -5,6 +5,8 @@ bytes object that is written to the socket once, at the end of the loop's turn, 
 not take becomes the transport's, without another copy. What the frames mean is the subclass's affair (session.pyx).
 """
 
+import logging
+
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.buffer cimport PyBUF_WRITE
@@ -21,6 +23,8 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t send(int socket, const void* data, size_t size, int flags)
     int MSG_DONTWAIT
     int MSG_NOSIGNAL
+
+log = logging.getLogger("mq9")
 
 cdef enum:
     READ_BUFFER_SIZE = 262144
@@ -78,7 +82,11 @@ cdef class Shared:
         self._flush_scheduled = False
         for connection in dirty:
             connection._is_dirty = False
-            connection._flush()
+            try:
+                connection._flush()
+            except Exception:  # of one, which is none of the others' business
+                log.exception("an error of the broker's own while writing to a client")
+                connection.abort("internal error")
 
 
 cdef class Connection(FrameHandler):

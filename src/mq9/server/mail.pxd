@@ -17,6 +17,7 @@ cdef class MailHub(Hub):
     cdef readonly list throttled
     cdef bint _run_scheduled
     cdef readonly object want_blocks
+    cdef readonly object failed
     cdef public uint64_t mail_in
     cdef public uint64_t mail_out
 

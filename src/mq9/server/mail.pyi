@@ -16,6 +16,7 @@ class MailHub(Hub):
     backlog_max: int
     throttled: list[MailSession]
     want_blocks: Callable[[], None]
+    failed: Callable[[], None]
     mail_in: int
     mail_out: int
     def __init__(
@@ -27,6 +28,7 @@ class MailHub(Hub):
         api: Api,
         clock: Callable[[], int] | None,
         want_blocks: Callable[[], None],
+        failed: Callable[[], None],
     ) -> None: ...
     def now(self) -> int: ...
     def run(self) -> None: ...

@@ -5,6 +5,8 @@ returned. A receiver is a cursor of the post office's delivery, which writes eac
 client's output (docs/protocol.md §3, send and receive).
 """
 
+import logging
+
 from libc.string cimport memcmp
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
@@ -21,6 +23,8 @@ from mq9.native.memory cimport (
 from mq9.protocol import ProtocolError, bad_mail_id
 from mq9.server.sending cimport NORMAL, WORD_SIZES, WORDS, priority_rank, read_send
 from mq9.wire.encode cimport message_head, message_head_max
+
+log = logging.getLogger("mq9")
 
 cdef const char* MESSAGES = b"$mq9.AI.MAILBOX.MSG."
 cdef const char* SEND_ALIAS = b"$mq9.AI.MSG.SEND."
@@ -50,9 +54,10 @@ cdef class MailHub(Hub):
         api: mq9.server.api.Api, for everything but send and receive.
         clock: a callable that gives Unix ms, or None for the system's clock.
         want_blocks: called when blocks are to be read for receivers.
+        failed: called when the broker cannot go on.
     """
 
-    def __init__(self, loop, config, dict info, PostOffice office not None, api, clock, want_blocks):
+    def __init__(self, loop, config, dict info, PostOffice office not None, api, clock, want_blocks, failed):
         Hub.__init__(self, loop, config, info)
         self.office = office
         self.api = api
@@ -60,6 +65,7 @@ cdef class MailHub(Hub):
         self.backlog_max = config.max_backlog
         self.throttled = []
         self.want_blocks = want_blocks
+        self.failed = failed
 
     cdef uint64_t time_ms(self) except? 0:
         """Now, in Unix ms."""
@@ -87,8 +93,12 @@ cdef class MailHub(Hub):
     def run(self):
         """Give receivers what is theirs, a slice at a time."""
         self._run_scheduled = False
-        if self.office.run(self.time_ms(), RUN_BUDGET):
-            self.schedule_run()
+        try:
+            if self.office.run(self.time_ms(), RUN_BUDGET):
+                self.schedule_run()
+        except Exception:
+            log.exception("an error of the broker's own while delivering")
+            self.failed()
         self.want_blocks()
 
     def relieve(self):
