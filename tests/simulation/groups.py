@@ -159,7 +159,8 @@ class Groups:
         last = (-1, -1)
         for item in reply["messages"]:
             letter = letter_of(self.model, item)
-            demand(letter.box is box and letter.live(now), f"{letter} was leased when it was gone")
+            seen = letter.live(now) or letter in self.model.replaced_now
+            demand(letter.box is box and seen, f"{letter} was leased when it was gone")
             demand((letter.rank, letter.msg_id) > last, f"FETCH gave {letter} behind {last}")
             last = (letter.rank, letter.msg_id)
             if gathering is None:
@@ -174,7 +175,8 @@ class Groups:
             most = min(work.most + 1 + gathering.under_way, ATTEMPTS_MAX)
             demand(work.least < attempt <= most, f"{letter}: attempt {attempt}, not {work.least + 1} to {most}")
             begun = max(asked.at, self.settled_since) if settling else asked.at
-            work.lease = Lease(asked.client, asked, begun + details["lease_ms"])
+            until = 0 if work.claimed > asked.place else begun + details["lease_ms"]
+            work.lease = Lease(asked.client, asked, until)
             work.least = work.most = attempt
             work.done = Sure.NO
             work.dead = Sure.NO

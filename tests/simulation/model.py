@@ -42,7 +42,7 @@ def demand(condition: object, sentence: str) -> None:
 class Letter:
     """A message, from the moment when the broker reads it. `end`: when it expires by its own ttl (Unix ms), 0 for never.
 
-    `name`: its Nats-Msg-Id, "" without one.
+    `name`, `key`: its Nats-Msg-Id and mq9-key, "" without one. `replaced`: a later one with its key is stored.
     """
 
     token: int
@@ -54,6 +54,8 @@ class Letter:
     msg_id: int = 0
     refused: bool = False
     name: str = ""
+    key: str = ""
+    replaced: bool = False
 
     def live(self, now: int) -> bool:
         """Whether it is stored and may be seen at `now` (Unix ms)."""
@@ -118,6 +120,9 @@ class Model:
         self.last_trouble = -REFUSING_MS
         self.delivered = 0
         self.repeats = 0
+        self.replaced = 0
+        # What the commit replaces that is being settled: FETCHes that were asked for before may still be given it.
+        self.replaced_now: set[Letter] = set()
         self.groups = Groups(self)
         self.settling = False
 
@@ -144,7 +149,7 @@ class Model:
         if asked.what == "send":
             end = now + details["ttl"] * 1_000 if details["ttl"] else 0
             letter = Letter(details["token"], box, details["rank"], details["size"], end, now)
-            letter.name = details["id"] or ""
+            letter.name, letter.key = details["id"] or "", details["key"] or ""
             self.letters[letter.token] = details["letter"] = letter
         elif asked.what == "receive":
             self._subscribed(details["subscription"], box)
@@ -204,6 +209,11 @@ class Model:
         demand(first is None, f"{letter} repeats {first}, and is stored")
         if letter.name:
             box.named.setdefault(letter.name, []).append(letter)
+        for former in [each for each in box.letters.values() if letter.key and each.key == letter.key]:
+            former.replaced = True
+            del box.letters[former.msg_id]
+            self.replaced += 1
+            self.replaced_now.add(former)
         box.letters[letter.msg_id] = letter
 
     # what is answered
@@ -314,7 +324,7 @@ class Model:
         elif reply["deleted"]:
             if letter is None or not details["there"]:
                 raise ViolationError(f"message {details['msg_id']} was not there, and was deleted")
-            if not letter.box or letter.box.letters.pop(letter.msg_id, None) is None:
+            if not letter.box or (letter.box.letters.pop(letter.msg_id, None) is None and not letter.replaced):
                 raise ViolationError(f"{letter} was deleted twice")
         else:
             demand(not details["there"] or (letter is not None and not letter.live(now)), f"{letter} was not deleted")

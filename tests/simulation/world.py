@@ -231,6 +231,7 @@ class World:
             heard, self._heard = self._heard, []
             self._judge(heard)
         self.model.settling = False
+        self.model.replaced_now.clear()
         self.see_what_was_taken()
 
     def _forget(self, client: Client) -> None:
