@@ -47,7 +47,8 @@ class Work:
     """A message as its group sees it. `least`, `most`: attempts that have been counted. `not_before`: Unix ms.
 
     `member` is the receiver on its way to which it is. `overlaps`: it was with somebody when the group was made to
-    start over; when that one is done with it, the group may come by and give it out once more.
+    start over; when that one is done with it, the group may come by and give it out once more. `claimed`: the place of
+    the last extend by somebody who was not known to hold it, who may have taken it over.
     """
 
     done: Sure = Sure.NO
@@ -60,6 +61,7 @@ class Work:
     taken: bool = False
     overlaps: bool = False
     changes: int = 0
+    claimed: int = 0
 
 
 @dataclass(eq=False)
@@ -129,6 +131,8 @@ class Groups:
         for work in gathering.works.values():
             work.overlaps = True
             work.least = 0
+            if work.done is not Sure.NO:  # acked by another while it is on its way to a receiver
+                work.member = None
             if work.done is Sure.YES:
                 work.done = Sure.PERHAPS
             if work.dead is Sure.NO and (work.lease is None or work.lease.until <= now) and work.member is None:
@@ -155,7 +159,8 @@ class Groups:
         last = (-1, -1)
         for item in reply["messages"]:
             letter = letter_of(self.model, item)
-            demand(letter.box is box and letter.live(now), f"{letter} was leased when it was gone")
+            seen = letter.live(now) or letter in self.model.replaced_now
+            demand(letter.box is box and seen, f"{letter} was leased when it was gone")
             demand((letter.rank, letter.msg_id) > last, f"FETCH gave {letter} behind {last}")
             last = (letter.rank, letter.msg_id)
             if gathering is None:
@@ -170,7 +175,8 @@ class Groups:
             most = min(work.most + 1 + gathering.under_way, ATTEMPTS_MAX)
             demand(work.least < attempt <= most, f"{letter}: attempt {attempt}, not {work.least + 1} to {most}")
             begun = max(asked.at, self.settled_since) if settling else asked.at
-            work.lease = Lease(asked.client, asked, begun + details["lease_ms"])
+            until = 0 if work.claimed > asked.place else begun + details["lease_ms"]
+            work.lease = Lease(asked.client, asked, until)
             work.least = work.most = attempt
             work.done = Sure.NO
             work.dead = Sure.NO
@@ -218,6 +224,8 @@ class Groups:
             work = gathering.work(msg_id)
             details["before"][msg_id] = replace(work)
             work.changes += 1
+            if details["op"] == "extend" and (work.lease is None or work.lease.client is not asked.client):
+                work.claimed = asked.place
             if gathering.under_way:  # it may be in a reply that is not made yet, and will not be in it
                 work.most = min(work.most + 1, ATTEMPTS_MAX)
             self._perhaps(work, details, now)
@@ -275,8 +283,11 @@ class Groups:
         if code in (503, 507) or gathering is None:
             return
         before: dict[int, Work] = details["before"]
-        refused = set(reply.get("msg_ids", before)) if code is not None else set()
+        single = () if details["msg_id"] is None else (details["msg_id"],)
+        refused = set(reply.get("msg_ids", single or before)) if code is not None else set()
         for msg_id, former in before.items():
+            if code is not None and single and msg_id not in refused:
+                continue  # nothing is said of those before a single one
             work = gathering.works[msg_id]
             untouched = work.changes == details["changes"][msg_id]
             if msg_id in refused:
@@ -294,6 +305,7 @@ class Groups:
         details = asked.details
         lease = work.lease
         holds = lease is not None and lease.client is asked.client and lease.until > asked.at and not asked.client.gone
+        holds = holds and lease is not None and lease.fetch.place > work.claimed
         letter = gathering.box.letters.get(msg_id)
         there = details["op"] == "ack" or (letter is not None and letter.live(asked.at))
         if holds and there and gathering.box.live(asked.at) and details["op"] in ("ack", "nack", "extend", "dead"):

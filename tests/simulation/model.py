@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # For so long the broker may refuse what needs space after a commit has failed: it tries twice a second.
 REFUSING_MS = 3_000
 DEFAULT_TTL = 86_400
+# A Nats-Msg-Id that is said again within this time is a repeat.
+WINDOW_MS = 120_000
 _BLOCK_HEAD = 32
 _RECORD = struct.Struct("<IIQQQ")
 
@@ -38,7 +40,10 @@ def demand(condition: object, sentence: str) -> None:
 
 @dataclass(eq=False)
 class Letter:
-    """A message, from the moment when the broker reads it. `end`: when it expires by its own ttl (Unix ms), 0 for never."""
+    """A message, from the moment when the broker reads it. `end`: when it expires by its own ttl (Unix ms), 0 for never.
+
+    `name`, `key`: its Nats-Msg-Id and mq9-key, "" without one. `replaced`: a later one with its key is stored.
+    """
 
     token: int
     box: Box | None
@@ -48,6 +53,9 @@ class Letter:
     at: int
     msg_id: int = 0
     refused: bool = False
+    name: str = ""
+    key: str = ""
+    replaced: bool = False
 
     def live(self, now: int) -> bool:
         """Whether it is stored and may be seen at `now` (Unix ms)."""
@@ -63,6 +71,7 @@ class Box:
     """A mailbox. Times in Unix ms; an `end` of 0 is never. `letters` are those that are stored, by msg_id.
 
     `lapsed`: it is known to have ended by its time; `back_at`: when it was over, and a renewal asked for in time came into force.
+    `named`: what was stored with a Nats-Msg-Id, gone or not.
     """
 
     name: str
@@ -74,10 +83,16 @@ class Box:
     lapsed: bool = False
     back_at: int = 0
     letters: dict[int, Letter] = field(default_factory=dict)
+    named: dict[str, list[Letter]] = field(default_factory=dict)
 
     def live(self, now: int) -> bool:
         """Whether it is there at `now` (Unix ms)."""
         return not self.over and not self.lapsed and not 0 < self.end <= now
+
+    def first_of(self, letter: Letter) -> Letter | None:
+        """The stored message that a message repeats, None: it repeats none."""
+        firsts = [each for each in self.named.get(letter.name, ()) if 0 <= letter.at - each.at < WINDOW_MS]
+        return firsts[-1] if firsts and letter.name else None
 
     def finish(self) -> None:
         """It is gone, and everything in it."""
@@ -104,6 +119,10 @@ class Model:
         self.highest = 0
         self.last_trouble = -REFUSING_MS
         self.delivered = 0
+        self.repeats = 0
+        self.replaced = 0
+        # What the commit replaces that is being settled: FETCHes that were asked for before may still be given it.
+        self.replaced_now: set[Letter] = set()
         self.groups = Groups(self)
         self.settling = False
 
@@ -130,6 +149,7 @@ class Model:
         if asked.what == "send":
             end = now + details["ttl"] * 1_000 if details["ttl"] else 0
             letter = Letter(details["token"], box, details["rank"], details["size"], end, now)
+            letter.name, letter.key = details["id"] or "", details["key"] or ""
             self.letters[letter.token] = details["letter"] = letter
         elif asked.what == "receive":
             self._subscribed(details["subscription"], box)
@@ -181,7 +201,20 @@ class Model:
                 demand(box is not None and box.number == number, f"{letter} is stored in another mailbox")
                 demand(rank == letter.rank, f"{letter} is stored with another priority")
                 if box is not None and not box.over:
-                    box.letters[msg_id] = letter
+                    self._stored(box, letter)
+
+    def _stored(self, box: Box, letter: Letter) -> None:
+        """A message has come into its mailbox."""
+        first = box.first_of(letter)
+        demand(first is None, f"{letter} repeats {first}, and is stored")
+        if letter.name:
+            box.named.setdefault(letter.name, []).append(letter)
+        for former in [each for each in box.letters.values() if letter.key and each.key == letter.key]:
+            former.replaced = True
+            del box.letters[former.msg_id]
+            self.replaced += 1
+            self.replaced_now.add(former)
+        box.letters[letter.msg_id] = letter
 
     # what is answered
 
@@ -198,18 +231,24 @@ class Model:
 
     def _send_answered(self, asked: Asked, reply: dict[str, Any], code: int | None, now: int) -> None:
         letter: Letter = asked.details["letter"]
-        if code is None:
+        if code is None and reply.get("duplicate"):
+            first = letter.box.first_of(letter) if letter.box is not None else None
+            demand(not letter.msg_id, f"{letter} is stored, and said to be a repeat")
+            demand(first and reply["msg_id"] == first.msg_id, f"token {letter.token} repeats {first}, not {reply}")
+            self.repeats += 1
+            letter.refused = True
+        elif code is None:
             demand(
                 letter.msg_id and reply["msg_id"] == letter.msg_id, f"{letter} was answered as {reply} and not stored"
             )
-            return
-        letter.refused = True
-        if code == 404:
+        elif code == 404:
+            letter.refused = True
             demand(
                 letter.box is None or not letter.box.live(now),
                 f"a send to {asked.details['name']} was refused: {reply}",
             )
         else:
+            letter.refused = True
             demand(code in (503, 507) and not letter.msg_id, f"{letter} was refused: {reply}")
 
     def _create_answered(self, asked: Asked, reply: dict[str, Any], code: int | None, now: int) -> None:
@@ -285,7 +324,7 @@ class Model:
         elif reply["deleted"]:
             if letter is None or not details["there"]:
                 raise ViolationError(f"message {details['msg_id']} was not there, and was deleted")
-            if not letter.box or letter.box.letters.pop(letter.msg_id, None) is None:
+            if not letter.box or (letter.box.letters.pop(letter.msg_id, None) is None and not letter.replaced):
                 raise ViolationError(f"{letter} was deleted twice")
         else:
             demand(not details["there"] or (letter is not None and not letter.live(now)), f"{letter} was not deleted")

@@ -15,6 +15,9 @@ from tests.simulation.world import BEGINNING_MS, World, silence
 STEPS = 200
 GROUPS = ("workers", "others")
 NAMES = ("ada", "bob", "cy.d")
+# What clients call their sends, so few that they say them again.
+IDS = tuple(f"send-{number}" for number in range(8))
+KEYS = ("one", "two", "three")
 # How long a FETCH waits at most.
 WAIT_MAX_MS = 5_000
 # Beyond every ttl, lease and delay that is used here.
@@ -44,6 +47,8 @@ class Simulation:
         self.slow_ms = self.random.choice([0, 0, 1, 5, 40])
         self.ttls = self.random.choice([(0,), (0, 0, 0, 1, 60), (0, 1, 1, 2)])
         self.grouped = self.random.choice((0, 1, 2))
+        self.named = self.random.choice((0.0, 0.2, 0.6))
+        self.keyed = self.random.choice((0.0, 0.1, 0.5))
         self.lease_ms = self.random.choice(((30_000,), (10, 1_000, 30_000), (5, 50)))
         self.admin = self.world.connect()
         actions: list[tuple[int, Callable[[], object]]] = [
@@ -103,11 +108,17 @@ class Simulation:
             rank = random.choice((0, 1, 2, 3, 3, 4))
             ttl = random.choice(self.ttls)
             payload = payload_of(self.tokens, random.randint(*self.sizes))
-            headers = {"mq9-ttl": str(ttl)} if ttl or random.random() < 0.2 else None
+            msg_id = random.choice(IDS) if random.random() < self.named else None
+            headers = {"mq9-ttl": str(ttl)} if ttl or random.random() < 0.2 else {}
+            if msg_id is not None:
+                headers["Nats-Msg-Id"] = msg_id
+            key = random.choice(KEYS) if random.random() < self.keyed else None
+            if key is not None:
+                headers["mq9-key"] = key
             subject = f"$mq9.AI.MAILBOX.MSG.{name}.{PRIORITIES[rank]}"
             self.world.ask(
-                self.pick(), "send", subject, payload, headers,
-                silent=random.random() < 0.2, name=name, token=self.tokens, rank=rank, ttl=ttl, size=len(payload),
+                self.pick(), "send", subject, payload, headers or None, silent=random.random() < 0.2,
+                name=name, token=self.tokens, rank=rank, ttl=ttl, size=len(payload), id=msg_id, key=key,
             )  # fmt: skip
 
     def create(self) -> None:

@@ -41,5 +41,7 @@ def test_a_run_does_what_it_is_for() -> None:
     worlds = [each.world for each in runs]
     assert sum(world.model.delivered for world in worlds) > 1_000
     assert sum(world.model.groups.given for world in worlds) > 500
+    assert sum(world.model.repeats for world in worlds) > 100
+    assert sum(world.model.replaced for world in worlds) > 100
     assert sum(world.restarts for world in worlds) > 10
     assert sum(world.commits for world in worlds) > 1_000

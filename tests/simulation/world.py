@@ -231,6 +231,7 @@ class World:
             heard, self._heard = self._heard, []
             self._judge(heard)
         self.model.settling = False
+        self.model.replaced_now.clear()
         self.see_what_was_taken()
 
     def _forget(self, client: Client) -> None:
@@ -286,8 +287,8 @@ class World:
 
     def see_what_was_taken(self) -> None:
         """Members' sockets have taken something."""
-        for subscription in self.model.subscriptions:
-            if subscription.untaken:
+        for subscription in [each for client in self.clients for each in client.subscriptions.values()]:
+            if subscription.untaken:  # also after its end
                 self.model.groups.taken(subscription, subscription.client.pipe.taken)
 
     def rest(self) -> None:
