@@ -129,6 +129,7 @@ class Groups:
     def _start_over(self, gathering: Gathering, first: int, now: int) -> None:
         gathering.first = max(gathering.first, first)
         for work in gathering.works.values():
+            work.changes += 1
             work.overlaps = True
             work.least = 0
             if work.done is not Sure.NO:  # acked by another while it is on its way to a receiver

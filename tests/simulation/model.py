@@ -42,7 +42,7 @@ def demand(condition: object, sentence: str) -> None:
 class Letter:
     """A message, from the moment when the broker reads it. `end`: when it expires by its own ttl (Unix ms), 0 for never.
 
-    `name`, `key`: its Nats-Msg-Id and mq9-key, "" without one. `replaced`: a later one with its key is stored.
+    `name`, `key`: its Nats-Msg-Id and mq9-key, "" without one. `replaced`: a later one with its key is stored. `stored_at`: Unix ms.
     """
 
     token: int
@@ -56,6 +56,7 @@ class Letter:
     name: str = ""
     key: str = ""
     replaced: bool = False
+    stored_at: int = 0
 
     def live(self, now: int) -> bool:
         """Whether it is stored and may be seen at `now` (Unix ms)."""
@@ -91,7 +92,11 @@ class Box:
 
     def first_of(self, letter: Letter) -> Letter | None:
         """The stored message that a message repeats, None: it repeats none."""
-        firsts = [each for each in self.named.get(letter.name, ()) if 0 <= letter.at - each.at < WINDOW_MS]
+        firsts = [
+            each
+            for each in self.named.get(letter.name, ())
+            if 0 <= letter.at - each.at < WINDOW_MS or each.at <= letter.at <= each.stored_at
+        ]
         return firsts[-1] if firsts and letter.name else None
 
     def finish(self) -> None:
@@ -186,7 +191,7 @@ class Model:
 
     # what becomes durable
 
-    def durable(self, commit: Commit) -> None:
+    def durable(self, commit: Commit, now: int) -> None:
         """A commit is durable: these messages are stored now, whether or not anybody hears of it."""
         for _, data in commit.blocks:
             for msg_id, number, rank, token in records(bytes(data)):
@@ -200,6 +205,7 @@ class Model:
                 box = letter.box
                 demand(box is not None and box.number == number, f"{letter} is stored in another mailbox")
                 demand(rank == letter.rank, f"{letter} is stored with another priority")
+                letter.stored_at = now
                 if box is not None and not box.over:
                     self._stored(box, letter)
 
@@ -344,7 +350,8 @@ class Model:
             letter = self.letters[token_of(item["payload"].encode())]
             demand(letter.box is box and letter.msg_id == item["msg_id"], f"fetch gave {item}")
             demand(
-                letter.msg_id in details["there"] or letter.at >= asked.at or letter.live(now), f"{letter} was listed"
+                letter.msg_id in details["there"] or letter.stored_at >= asked.at or letter.live(now),
+                f"{letter} was listed",
             )
             demand(PRIORITIES[letter.rank] == item["priority"], f"{letter} was listed as {item['priority']}")
         still = {letter.msg_id for letter in box.visible(31, now)} & details["there"]

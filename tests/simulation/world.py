@@ -135,7 +135,7 @@ class World:
 
     def _commit_ended(self, commit: Commit, durable: bool) -> None:
         if durable:
-            self.model.durable(commit)
+            self.model.durable(commit, self.now)
             if not _is_probe(commit):
                 self.model.groups.commit_ended()
                 self.model.settling = True
