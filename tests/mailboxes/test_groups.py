@@ -16,16 +16,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mq9.mailboxes import operations
-from mq9.mailboxes.format import MARKS_KEY
 from mq9.mailboxes.group import Group, Handout
 from mq9.mailboxes.groups import Fetch
-from mq9.mailboxes.loading import Loading
 from mq9.mailboxes.mailbox import Mailbox
 from mq9.mailboxes.office import PostOffice
 from mq9.mailboxes.settling import settle
 from mq9.protocol import AckRequest, CreateRequest, ProtocolError
 from mq9.store.contract import Commit, Table
 from mq9.store.memory_engine import MemoryStore
+from tests.mailboxes.stored import rows_of, started
 
 UNAVAILABLE = ProtocolError(503, "the storage is unavailable")
 ATTEMPTS_MAX = 16
@@ -97,31 +96,10 @@ class GroupMachine(RuleBasedStateMachine):
     def start(self) -> None:
         if hasattr(self, "office"):
             self.office.close()
-        self.office = PostOffice(self.now, lambda: None, lambda event, mailbox: None, lambda: None)
-        loading = Loading(self.office)
-        for key, value in self.rows(Table.META):
-            if key == MARKS_KEY:
-                loading.load_marks(value)
-        for key, value in self.rows(Table.MAILBOXES):
-            loading.load_mailbox(key, value, self.now)
-        for key, value in self.rows(Table.GROUPS):
-            loading.load_group(key, value)
-        for key, value in self.rows(Table.DEAD):
-            loading.load_dead(key, value)
-
-        async def load() -> None:
-            async for blocks in self.store.scan_blocks():
-                for number, data in blocks:
-                    loading.load_block(number, data, self.now)
-
-        self.loop.run_until_complete(load())
-        loading.finish_loading(set(), self.now)
+        self.office = started(self.store, self.loop, self.now)
 
     def rows(self, table: Table) -> list[tuple[bytes, bytes]]:
-        async def scan() -> list[tuple[bytes, bytes]]:
-            return [row async for rows in self.store.scan_rows(table) for row in rows]
-
-        return self.loop.run_until_complete(scan())
+        return rows_of(self.store, self.loop, table)
 
     @initialize()
     def begin(self) -> None:

@@ -16,13 +16,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from mq9.mailboxes import operations
 from mq9.mailboxes.batch import Batch
-from mq9.mailboxes.format import MARKS_KEY
-from mq9.mailboxes.loading import Loading
 from mq9.mailboxes.office import PostOffice
 from mq9.mailboxes.reading import read_message
 from mq9.protocol import CreateRequest, ProtocolError
 from mq9.store.contract import Commit, Table
 from mq9.store.memory_engine import MemoryStore
+from tests.mailboxes.stored import rows_of, started
 
 WINDOW_MS = 120_000
 SLOT_MS = 4
@@ -98,29 +97,10 @@ class PostOfficeMachine(RuleBasedStateMachine):
     def start(self) -> None:
         if hasattr(self, "office"):
             self.office.close()
-        self.office = PostOffice(self.now, lambda: None, lambda event, mailbox: None, lambda: None)
-        loading = Loading(self.office)
-        for key, value in self.rows(Table.META):
-            if key == MARKS_KEY:
-                loading.load_marks(value)
-        for key, value in self.rows(Table.MAILBOXES):
-            loading.load_mailbox(key, value, self.now)
-        for key, value in self.rows(Table.DEAD):
-            loading.load_dead(key, value)
-
-        async def load() -> None:
-            async for blocks in self.store.scan_blocks():
-                for number, data in blocks:
-                    loading.load_block(number, data, self.now)
-
-        self.loop.run_until_complete(load())
-        loading.finish_loading(set(), self.now)
+        self.office = started(self.store, self.loop, self.now)
 
     def rows(self, table: Table) -> list[tuple[bytes, bytes]]:
-        async def scan() -> list[tuple[bytes, bytes]]:
-            return [row async for rows in self.store.scan_rows(table) for row in rows]
-
-        return self.loop.run_until_complete(scan())
+        return rows_of(self.store, self.loop, table)
 
     def box(self, name: str) -> Box | None:
         box = self.boxes.get(name)

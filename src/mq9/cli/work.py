@@ -21,6 +21,7 @@ from mq9.cli.execution import Commands, Outcome
 from mq9.cli.exits import Exit
 from mq9.protocol import REASON_BYTES_MAX
 from mq9.sdk.errors import ConnectionFailed, MailboxError, Timeout, Unavailable
+from mq9.sdk.work import retry_delay_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from mq9 import Message, Receiver
 
 DEAD_CODE: Final = 100
-DELAY_MAX_S: Final = 300.0
 RETRY_S: Final = 0.5
 # What the command is told of its message; not there when the sender has not said it.
 FACTS: Final = ("MQ9_MSG_ID", "MQ9_PRIORITY", "MQ9_ATTEMPT", "MQ9_REPLY_TO", "MQ9_CORRELATION_ID")
@@ -161,7 +161,7 @@ class _Worker:
             if outcome.code == DEAD_CODE:
                 self._insist(lambda: message.dead(reason))
                 return {"outcome": "dead", "reason": reason}
-            delay = 0.0 if self._hurried else min(2.0 ** ((message.attempt or 1) - 1), DELAY_MAX_S)
+            delay = 0.0 if self._hurried else retry_delay_s(message.attempt or 1)
             self._insist(lambda: message.nack(delay, reason))
         except MailboxError as error:
             # Whatever it was, the broker hands the message out again, unless it has done so already.

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from mq9.mailboxes.blocks cimport Block, BlockTable
+from mq9.mailboxes.index cimport Entry
 from mq9.mailboxes.numbers cimport Numbers
 
 cdef struct Move:
@@ -32,5 +33,6 @@ cdef class Rewriting:
 
     cdef bint _choose(self, Source source, const char* data) except -1
     cdef int _copy(self, Source source, const char* data) except -1
+    cdef Entry* _original(self, Source source, const Move* move) noexcept
     cdef int apply(self) except -1
     cdef int give_up(self) except -1

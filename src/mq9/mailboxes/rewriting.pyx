@@ -14,7 +14,6 @@ from libc.string cimport memcpy
 
 from mq9.mailboxes.blocks cimport BLOCK_TARGET, BlockInfo
 from mq9.mailboxes.format cimport BLOCK_HEAD, record_mailbox, record_msg_id, record_size
-from mq9.mailboxes.index cimport Entry
 from mq9.mailboxes.mailbox cimport Mailbox
 
 
@@ -126,38 +125,37 @@ cdef class Rewriting:
             return None
         return source.moves[low].block, source.moves[low].offset
 
+    cdef Entry* _original(self, Source source, const Move* move) noexcept:
+        """The index entry of a message that is still where it was copied from; NULL when it is not."""
+        cdef Mailbox mailbox = self._mailboxes.find(move.mailbox)
+        cdef int rank
+        cdef Entry* entry = mailbox.find(move.msg_id, &rank) if mailbox is not None else NULL
+        if entry != NULL and entry.block == source.number and entry.offset == move.former_offset:
+            return entry
+        return NULL
+
     def outdated(self):
         """[(block, offset)] of the copies of what is no longer where it was copied from."""
         cdef Source source
-        cdef Mailbox mailbox
-        cdef Entry* entry
-        cdef Move* move
         cdef uint32_t at
-        cdef int rank
         found = []
         for source in self.sources.values():
             for at in range(source.count):
-                move = &source.moves[at]
-                mailbox = self._mailboxes.find(move.mailbox)
-                entry = mailbox.find(move.msg_id, &rank) if mailbox is not None else NULL
-                if entry == NULL or entry.block != source.number or entry.offset != move.former_offset:
-                    found.append((move.block, move.offset))
+                if self._original(source, &source.moves[at]) == NULL:
+                    found.append((source.moves[at].block, source.moves[at].offset))
         return found
 
     cdef int apply(self) except -1:
         """The copies are durable: let the index know. What has gone meanwhile is gone from the copies too."""
         cdef Source source
-        cdef Mailbox mailbox
         cdef Entry* entry
         cdef Move* move
         cdef uint32_t at
-        cdef int rank
         for source in self.sources.values():
             for at in range(source.count):
                 move = &source.moves[at]
-                mailbox = self._mailboxes.find(move.mailbox)
-                entry = mailbox.find(move.msg_id, &rank) if mailbox is not None else NULL
-                if entry != NULL and entry.block == source.number and entry.offset == move.former_offset:
+                entry = self._original(source, move)
+                if entry != NULL:
                     entry.block = move.block
                     entry.offset = move.offset
                     self._table.release(source.number, move.size)

@@ -42,6 +42,11 @@ DELAY_FIRST_S: Final = 1.0
 DELAY_MAX_S: Final = 300.0
 
 
+def retry_delay_s(attempt: int) -> float:
+    """How long a message rests that has failed at this attempt, the first being 1, in seconds: longer each time."""
+    return min(DELAY_MAX_S, DELAY_FIRST_S * math.pow(2, attempt - 1))
+
+
 class Work(Feed[Record]):
     """See the module.
 
@@ -149,7 +154,7 @@ class Work(Feed[Record]):
         if lease.ended is not None:
             return
         if error is not None:
-            delay_s = min(DELAY_MAX_S, DELAY_FIRST_S * 2 ** (lease.attempt - 1))
+            delay_s = retry_delay_s(lease.attempt)
             logger.warning(
                 "message %d failed at attempt %d; it comes again after %g s", lease.msg_id, lease.attempt, delay_s
             )

@@ -18,7 +18,7 @@ from mq9.mailboxes.office import PostOffice
 from mq9.mailboxes.operations import NO_GROUP, NO_MAILBOX
 from mq9.mailboxes.reading import leased_item, read_message
 from mq9.mailboxes.settling import settle
-from mq9.protocol import AckRequest, LeaseRequest, ProtocolError, dump
+from mq9.protocol import PRIORITIES, AckRequest, LeaseRequest, ProtocolError, dump
 from mq9.store.contract import StoreError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Leasing:
                 return
         if request.deliver == "from_time":
             search = object()
-            self._under_way.setdefault(session.client_id, set()).add(search)
+            self.begun(session, search)
             self.spawn(self._begin_at_time(session, mailbox, request, reply, search))
         else:
             self._begin(session, mailbox, request, reply, self._first_id(mailbox, request))
@@ -132,8 +132,7 @@ class Leasing:
         except ProtocolError as error:
             session.respond_error(reply, error)
         except StoreError as error:
-            log.error("cannot read for a FETCH: %s", error)  # noqa: TRY400 - the sentence says it all
-            session.respond_error(reply, ProtocolError(503, "the storage is unavailable"))
+            session.respond_error(reply, _unreadable(error))
         finally:
             self.done(session, search)
 
@@ -142,9 +141,8 @@ class Leasing:
     ) -> None:
         """A FETCH that begins at a message: without a group, of a new group, or with force_deliver."""
         if request.group is None:
-            reading = _Reading(self, session, mailbox, request, reply, first_id)
-            self._under_way.setdefault(session.client_id, set()).add(reading)
-            if not reading.look():
+            reading = _Reading(self, session, mailbox, None, request, reply)
+            if not reading.begin(first_id):
                 self._wait(reading, request)
             return
         name = request.group.encode()
@@ -164,7 +162,6 @@ class Leasing:
 
     def _lease(self, session: MailSession, mailbox: Mailbox, group: Group, request: LeaseRequest, reply: bytes) -> None:
         fetch = _Lease(self, session, mailbox, group, request, reply)
-        self._under_way.setdefault(session.client_id, set()).add(fetch)
         handout = None
         if not group.fetches:  # else those that wait already come first
             handout = group.lease(request.limit, self.payload_max, request.lease_ms, session.client_id, self.now())
@@ -206,6 +203,10 @@ class Leasing:
 
     # answering
 
+    def begun(self, session: MailSession, what: object) -> None:
+        """A client waits for something; `done` is to be called once."""
+        self._under_way.setdefault(session.client_id, set()).add(what)
+
     def done(self, session: MailSession, what: object) -> None:
         """A FETCH of the client is answered, or will never be."""
         mine = self._under_way[session.client_id]
@@ -225,20 +226,22 @@ class Leasing:
             if isinstance(fetch, Fetch) and fetch.waits:
                 self.office.groups.withdraw(fetch)
 
-    def respond(self, session: MailSession, reply: bytes, items: list[bytes]) -> None:
-        """Answer a FETCH."""
-        session.respond(reply, b'{"error": "", "messages": [%b]}' % b", ".join(items))
+
+def _unreadable(error: StoreError) -> ProtocolError:
+    """What a client is told when its messages cannot be read."""
+    log.error("cannot read for a FETCH: %s", error)
+    return ProtocolError(503, "the storage is unavailable")
 
 
-class _Lease(Fetch):
-    """A FETCH of a group."""
+class _Asked(Fetch):
+    """A FETCH of a client, under way from now until it is answered or nobody waits for it any more."""
 
     def __init__(
         self,
         leasing: Leasing,
         session: MailSession,
         mailbox: Mailbox,
-        group: Group,
+        group: Group | None,
         request: LeaseRequest,
         reply: bytes,
     ) -> None:
@@ -254,8 +257,8 @@ class _Lease(Fetch):
         )
         self._leasing = leasing
         self._session = session
-        self._group = group
         self._reply = reply
+        leasing.begun(session, self)
 
     def is_open(self) -> bool:
         """Whether its client still waits for the answer: to take a FETCH back, it ends the subscription for it."""
@@ -265,20 +268,35 @@ class _Lease(Fetch):
         """Its client waits no more."""
         self._leasing.done(self._session, self)
 
+    def mailbox_ended(self) -> None:
+        """There is nothing to wait for any more."""
+        self.refuse(ProtocolError(404, NO_MAILBOX))
+
+    def respond(self, items: list[bytes]) -> None:
+        """Answer with these messages."""
+        self._leasing.done(self._session, self)
+        self._session.respond(self._reply, b'{"error": "", "messages": [%b]}' % b", ".join(items))
+
+    def refuse(self, error: ProtocolError) -> None:
+        """Answer with an error."""
+        self._leasing.done(self._session, self)
+        self._session.respond_error(self._reply, error)
+
+
+class _Lease(_Asked):
+    """A FETCH of a group."""
+
+    group: Group
+
     def answer(self, handout: Handout | None) -> None:
         """It is answered when its leases, and the group itself, are durable."""
         self._handout = handout
         self._leasing.office.then(self)
 
-    def mailbox_ended(self) -> None:
-        """There is nothing to wait for any more."""
-        self.refuse(ProtocolError(404, NO_MAILBOX))
-
     def apply(self, now: int) -> None:
         """The leases are durable."""
         if self._handout is None:
-            self._leasing.respond(self._session, self._reply, [])
-            self._leasing.done(self._session, self)
+            self.respond([])
             return
         if self.mailbox.is_expired(now):
             self.mailbox_ended()
@@ -294,12 +312,12 @@ class _Lease(Fetch):
                 self._leasing.spawn(self._read_rest(self._handout, items, listing[at:]))
                 return
             items.append((msg_id, leased_item(block, place[1], attempt)))
-        self._respond(self._handout, items)
+        self._respond_fitting(self._handout, items)
 
     def fail(self, error: ProtocolError) -> None:
         """The leases are not: whatever comes next may be leased anew."""
         if self._handout is not None:
-            self._group.give_back(self._handout, (), self._leasing.now())
+            self.group.give_back(self._handout, (), self._leasing.now())
         self.refuse(error)
 
     async def _read_rest(
@@ -309,26 +327,24 @@ class _Lease(Fetch):
             for msg_id, attempt in listing:
                 found = await self._leasing.blocks.find(self.mailbox, msg_id, self._leasing.now)
                 if found is not None and found[0] is None:
-                    self._group.discard(msg_id)
+                    self.group.discard(msg_id)
                 elif found is not None and found[0] is not None:
                     items.append((msg_id, leased_item(found[0], found[1], attempt)))
         except StoreError as error:
-            log.error("cannot read for a FETCH: %s", error)  # noqa: TRY400 - the sentence says it all
             # Refused when the leases are given back for certain: none of them may be left after a crash.
-            self._group.give_back(handout, (), self._leasing.now())
-            self._leasing.office.then(_Refused(self, ProtocolError(503, "the storage is unavailable")))
-        else:
-            self._respond(handout, items)
-
-    def _respond(self, handout: Handout, items: list[tuple[int, bytes]]) -> None:
-        """Answer with as many items as fit into a reply; the others go to somebody else."""
-        if self._group.gone or self.mailbox.is_expired(self._leasing.now()):
+            self.group.give_back(handout, (), self._leasing.now())
+            self._leasing.office.then(_Refused(self, _unreadable(error)))
+            return
+        now = self._leasing.now()
+        if self.group.gone or self.mailbox.is_expired(now):
             self.mailbox_ended()
             return
         # While they were read, they may have ended, or a short lease may have run out, and another have got them.
-        now = self._leasing.now()
         held = {msg_id for msg_id, _ in handout.leased() if self.mailbox.where(msg_id, now) is not None}
-        items = [(msg_id, item) for msg_id, item in items if msg_id in held]
+        self._respond_fitting(handout, [(msg_id, item) for msg_id, item in items if msg_id in held])
+
+    def _respond_fitting(self, handout: Handout, items: list[tuple[int, bytes]]) -> None:
+        """Answer with as many items as fit into a reply; the others go to somebody else."""
         size, fitting = _REPLY_OVERHEAD, 0
         for _, item in items if self.is_open() else ():
             size += len(item) + 2
@@ -337,14 +353,8 @@ class _Lease(Fetch):
             fitting += 1
         if fitting < len(items) or not self.is_open():
             reached = {msg_id for msg_id, _ in items[:fitting]}
-            self._group.give_back(handout, reached, self._leasing.now())
-        self._leasing.done(self._session, self)
-        self._leasing.respond(self._session, self._reply, [item for _, item in items[:fitting]])
-
-    def refuse(self, error: ProtocolError) -> None:
-        """Answer with an error."""
-        self._leasing.done(self._session, self)
-        self._session.respond_error(self._reply, error)
+            self.group.give_back(handout, reached, self._leasing.now())
+        self.respond([item for _, item in items[:fitting]])
 
 
 class _Refused:
@@ -363,45 +373,18 @@ class _Refused:
         self._lease.refuse(error)
 
 
-class _Reading(Fetch):
+class _Reading(_Asked):
     """A FETCH without a group: it reads and remembers nothing."""
 
-    def __init__(
-        self,
-        leasing: Leasing,
-        session: MailSession,
-        mailbox: Mailbox,
-        request: LeaseRequest,
-        reply: bytes,
-        first_id: int,
-    ) -> None:
-        super().__init__(
-            leasing.office.groups,
-            mailbox,
-            None,
-            request.limit,
-            leasing.payload_max,
-            0,
-            session.client_id,
-            leasing.now() + request.wait_ms,
-        )
-        self._leasing = leasing
-        self._session = session
-        self._reply = reply
+    def begin(self, first_id: int) -> bool:
+        """Read from this message on; returns whether there is something to answer."""
         self._after = max(first_id - 1, 0)
-
-    def is_open(self) -> bool:
-        """Whether its client still waits for the answer: to take a FETCH back, it ends the subscription for it."""
-        return self._session.listens(self._reply)
-
-    def abandoned(self) -> None:
-        """Its client waits no more."""
-        self._leasing.done(self._session, self)
+        return self.look()
 
     def look(self) -> bool:
         """Whether there is something to answer; then it is answered."""
         found: list[tuple[int, int, int, int, int]] = []
-        for rank in range(5):
+        for rank in range(len(PRIORITIES)):
             found += self.mailbox.page(self._after, 1 << rank, self.limit - len(found), self._leasing.now())
             if len(found) == self.limit:
                 break
@@ -411,13 +394,7 @@ class _Reading(Fetch):
 
     def answer(self, handout: Handout | None) -> None:
         """Nothing has come in time."""
-        self._leasing.respond(self._session, self._reply, [])
-        self._leasing.done(self._session, self)
-
-    def mailbox_ended(self) -> None:
-        """There is nothing to wait for any more."""
-        self._leasing.done(self._session, self)
-        self._session.respond_error(self._reply, ProtocolError(404, NO_MAILBOX))
+        self.respond([])
 
     async def _read(self, msg_ids: list[int]) -> None:
         items: list[tuple[int, bytes]] = []
@@ -432,19 +409,15 @@ class _Reading(Fetch):
                 if items and size > self._leasing.payload_max:
                     break
                 items.append((msg_id, item))
-            now = self._leasing.now()
-            if self.mailbox.is_expired(now):
-                raise ProtocolError(404, NO_MAILBOX)
-            # Some may have ended while blocks were read for others.
-            there = [item for msg_id, item in items if self.mailbox.where(msg_id, now) is not None]
-            self._leasing.respond(self._session, self._reply, there)
-        except ProtocolError as error:
-            self._session.respond_error(self._reply, error)
         except StoreError as error:
-            log.error("cannot read for a FETCH: %s", error)  # noqa: TRY400 - the sentence says it all
-            self._session.respond_error(self._reply, ProtocolError(503, "the storage is unavailable"))
-        finally:
-            self._leasing.done(self._session, self)
+            self.refuse(_unreadable(error))
+            return
+        now = self._leasing.now()
+        if self.mailbox.is_expired(now):
+            self.mailbox_ended()
+            return
+        # Some may have ended while blocks were read for others.
+        self.respond([item for msg_id, item in items if self.mailbox.where(msg_id, now) is not None])
 
 
 class _Settled:

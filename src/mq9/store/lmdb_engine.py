@@ -158,7 +158,7 @@ class LmdbStore(Store):
         self._open_environment()
         self._close_gaps()
         self._keep_reserve()
-        _sync_directory(self._directory)
+        lmdb_file.sync(self._directory)
 
     def _check_format(self) -> None:
         """Refuse what is not ours before anything is touched."""
@@ -345,12 +345,4 @@ def _write_durably(path: Path, data: bytes) -> None:
     finally:
         os.close(descriptor)
     temporary.rename(path)
-    _sync_directory(path.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    lmdb_file.sync(path.parent)

@@ -56,7 +56,7 @@ def write_new(environment: lmdb.Environment, directory: Path, bytes_max: int) ->
             new.sync(True)
         finally:
             new.close()
-        _sync(file)
+        sync(file)
     except (lmdb.Error, OSError) as error:
         log.warning("the data file stays as large as it is: %s", error)
         forget_unfinished(directory)
@@ -67,7 +67,7 @@ def write_new(environment: lmdb.Environment, directory: Path, bytes_max: int) ->
 def replace(directory: Path) -> None:
     """Put the new file in the place of the old one, which must not be open. Of a crash one of them is left, whole."""
     (directory / _DATA_FILE_NEW).rename(directory / DATA_FILE)
-    _sync(directory)
+    sync(directory)
 
 
 def _database_count(environment: lmdb.Environment) -> int:
@@ -96,7 +96,8 @@ def _copy(
                     there = cursor.next()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make a file, or the entries of a directory, durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
