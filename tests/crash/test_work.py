@@ -82,7 +82,9 @@ def compare(post: Post, book: Book) -> None:
         frame = post.client.frame()
         assert frame is not None, f"{len(stored - set(book.received))} messages never came"
         book.shown(int(headers_of(frame)["mq9-msg-id"]))
-    assert post.client.fence() == []
+    # What a receiver was shown, and the broker had not noted when it was killed, comes once more.
+    for frame in post.client.fence():
+        book.shown(int(headers_of(frame)["mq9-msg-id"]))
 
 
 def dead(post: Post) -> list[dict[str, object]]:

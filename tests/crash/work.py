@@ -45,6 +45,7 @@ class Book:
         self.complaints: list[str] = []
         self.told: Counter[str] = Counter()
         self._attempts: dict[int, int] = {}
+        self._asks: Counter[int] = Counter()
 
     def given(self, msg_id: int, attempt: int) -> bool:
         """The group `leased` gives the message to a worker; false when a later attempt was heard of first.
@@ -66,10 +67,16 @@ class Book:
                 self.complaints.append(f"{msg_id} was {why}, and is given out")
         return True
 
-    def asked(self, msg_id: int) -> None:
-        """Something is asked of the message, which may come into force whether that is answered or not."""
+    def asked(self, msg_id: int) -> int:
+        """Something is asked of the message, which may come into force whether that is answered or not; returns its number."""
         self.leased.pop(msg_id, None)
         self.held_back.pop(msg_id, None)
+        self._asks[msg_id] += 1
+        return self._asks[msg_id]
+
+    def is_latest(self, msg_id: int, ask: int) -> bool:
+        """Whether nothing else was asked of the message since: what was may have undone what an older answer tells of."""
+        return self._asks[msg_id] == ask
 
     def shown(self, msg_id: int) -> None:
         """A receiver of the group `queue` is given the message: once, unless the broker ends before it has noted that."""
@@ -156,23 +163,26 @@ class Work:
             self._ask(client, ids[:1], "extend", lease_ms=3_600_000)
 
     def _ask(self, client: Client, ids: list[int], op: str, **more: Any) -> None:
-        for msg_id in ids:
-            self._book.asked(msg_id)
+        asks = {msg_id: self._book.asked(msg_id) for msg_id in ids}
         body = {"group_name": "leased", "msg_ids": ids, "op": op, **more}
-        told = partial(self._settled, ids, op, now_ms(), more)
+        told = partial(self._settled, asks, op, now_ms(), more)
         client.ask(f"$mq9.AI.MSG.ACK.{BOX}", json.dumps(body).encode(), told)
 
-    def _settled(self, ids: list[int], op: str, asked_at: float, more: dict[str, Any], answer: dict[str, Any]) -> None:
+    def _settled(
+        self, asks: dict[int, int], op: str, asked_at: float, more: dict[str, Any], answer: dict[str, Any]
+    ) -> None:
         book = self._book
         refused = set(answer.get("msg_ids", ()))
         if answer["error"] and answer["code"] != 409:  # somebody has it since, or its short lease made it dead
-            book.complaints.append(f"{op} of {ids} was answered {answer}")
+            book.complaints.append(f"{op} of {list(asks)} was answered {answer}")
         book.told[op] += 1
-        for msg_id in set(ids) - refused:
+        for msg_id in set(asks) - refused:
             if op == "ack":
                 book.acked.add(msg_id)
             elif op == "dead":
                 book.dead.add(msg_id)
+            elif not book.is_latest(msg_id, asks[msg_id]):
+                continue
             elif op == "nack" and more["delay_ms"]:
                 book.held_back[msg_id] = asked_at + more["delay_ms"]
             elif op == "extend":
