@@ -34,7 +34,7 @@ bench: setup
 	$(BIN)/python -m bench $(ARGS)
 
 peers: setup
-	$(BIN)/python tools/peers.py
+	$(BIN)/python -m tools.peers
 
 setup: $(INSTALLED)
 
