@@ -50,7 +50,9 @@ def main(words: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="data-", dir=arguments.dir) as directory:
         about = machine.facts(Path(directory))
         outcomes = [rounds.play(figure, Path(directory), arguments.rounds, arguments.scale) for figure in wanted]
-    print(report.table(about, outcomes, arguments.rounds))
+    print(report.table(about, outcomes, arguments.rounds, arguments.scale))
+    print()
+    print(report.summary(outcomes))
     document = report.document(about, outcomes, arguments.rounds, arguments.scale)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")

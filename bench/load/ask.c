@@ -1,5 +1,5 @@
-/* JSON requests that are not messages, over several connections, from one thread: each must be answered with a success,
- * and with a value that no other answer has. */
+/* JSON requests that are not messages, over several connections, from one thread: each must be answered once, in any
+ * order, with a success, and with a value that no other answer has. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,8 +25,8 @@ struct asker {
     struct inbox inbox;
     uint32_t number;
     uint64_t sent;
-    uint64_t answered;
-    uint64_t *sent_at; /* of request N at N modulo in_flight */
+    uint64_t oldest;   /* the oldest unanswered one's number */
+    uint64_t *sent_at; /* of request N at N modulo in_flight; 0 when it is answered */
 };
 
 struct run {
@@ -57,8 +57,8 @@ static size_t fill_in(char *destination, const char *pattern, uint64_t number) {
 static void write_request(const struct options *options, struct asker *asker) {
     uint64_t number = asker->sent * options->connections + asker->number;
     char subject[REQUEST_SIZE_MAX], body[REQUEST_SIZE_MAX], token[TOKEN_DIGITS];
-    size_t subject_size = fill_in(subject, options->subjects[number % options->subject_count], number);
-    size_t body_size = fill_in(body, options->body, number);
+    size_t subject_size = fill_in(subject, options->subjects[number % options->subject_count], options->first + number);
+    size_t body_size = fill_in(body, options->body, options->first + number);
     write_token(token, asker->sent);
     connection_print(&asker->connection, "PUB %.*s %s%.*s %zu\r\n", (int)subject_size, subject, asker->inbox.subject,
                      TOKEN_DIGITS, token, body_size);
@@ -69,7 +69,7 @@ static void write_request(const struct options *options, struct asker *asker) {
 static void fill(struct run *run, struct asker *asker) {
     const struct options *options = run->options;
     uint64_t now = clock_now();
-    while (asker->sent < options->count && asker->sent - asker->answered < options->in_flight) {
+    while (asker->sent < options->count && asker->sent - asker->oldest < options->in_flight) {
         write_request(options, asker);
         asker->sent_at[asker->sent++ % options->in_flight] = now;
     }
@@ -77,14 +77,19 @@ static void fill(struct run *run, struct asker *asker) {
 }
 
 static void take_reply(struct run *run, struct asker *asker, const struct frame *frame, uint64_t now) {
-    inbox_check_turn(&asker->inbox, frame, asker->number, asker->answered, asker->answered < asker->sent);
+    uint32_t in_flight = run->options->in_flight;
+    uint64_t number = inbox_number(&asker->inbox, frame, asker->number);
+    if (number < asker->oldest || number >= asker->sent || asker->sent_at[number % in_flight] == 0)
+        fail_promise("connection %u got a reply it was not waiting for, to request %llu", asker->number,
+                     (unsigned long long)number);
     struct text value = reply_value(frame, &run->key);
     if (value.size == 0 || value.size >= VALUE_SIZE_MAX)
         fail_promise("a reply has %zu bytes as %s", value.size, run->options->id_key);
-    memcpy(run->values[run->answered], value.start, value.size);
-    histogram_add(&run->latencies, now - asker->sent_at[asker->answered % run->options->in_flight]);
-    asker->answered++;
-    run->answered++;
+    memcpy(run->values[run->answered++], value.start, value.size);
+    histogram_add(&run->latencies, now - asker->sent_at[number % in_flight]);
+    asker->sent_at[number % in_flight] = 0;
+    while (asker->oldest < asker->sent && asker->sent_at[asker->oldest % in_flight] == 0)
+        asker->oldest++;
 }
 
 static void serve(struct run *run, struct asker *asker, uint32_t events) {

@@ -43,6 +43,7 @@ static const char usage[] =
     "  --every N         receive: only every Nth subject (1)\n"
     "  --queue-type WORD requests: what kind of queue AMQP is to make (quorum)\n"
     "  --subjects-file F the subjects are the lines of this file, behind the one that is given as an argument\n"
+    "  --first N         ask: the number of the first request (0)\n"
     "  --body TEXT       ask: the request; in it and in the subject, % stands for the request's number ({})\n"
     "  --values-file F   ask: write there what was answered, one value on a line\n"
     "  --keep            sink: keep messages, to have them received and worked on\n";
@@ -69,6 +70,7 @@ enum option_code {
     OPTION_EVERY,
     OPTION_QUEUE_TYPE,
     OPTION_SUBJECTS_FILE,
+    OPTION_FIRST,
     OPTION_BODY,
     OPTION_VALUES_FILE,
     OPTION_KEEP,
@@ -97,6 +99,7 @@ static const struct option known_options[] = {
     {"every", required_argument, NULL, OPTION_EVERY},
     {"queue-type", required_argument, NULL, OPTION_QUEUE_TYPE},
     {"subjects-file", required_argument, NULL, OPTION_SUBJECTS_FILE},
+    {"first", required_argument, NULL, OPTION_FIRST},
     {"body", required_argument, NULL, OPTION_BODY},
     {"values-file", required_argument, NULL, OPTION_VALUES_FILE},
     {"keep", no_argument, NULL, OPTION_KEEP},
@@ -177,6 +180,7 @@ static void read_option(struct options *options, int code, const char *value, co
     case OPTION_EVERY: options->every = (uint32_t)whole_number(value, 1, UINT32_MAX); break;
     case OPTION_QUEUE_TYPE: options->queue_type = value; break;
     case OPTION_SUBJECTS_FILE: *subjects_path = value; break;
+    case OPTION_FIRST: options->first = whole_number(value, 0, UINT32_MAX); break;
     case OPTION_BODY: options->body = value; break;
     case OPTION_VALUES_FILE: options->values_path = value; break;
     case OPTION_KEEP: options->keep = true; break;

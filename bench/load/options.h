@@ -46,6 +46,7 @@ struct options {
     uint32_t every;       /* of so many subjects only the first is received */
     bool keep;            /* the sink keeps what it is sent */
     const char *queue_type;
+    uint64_t first;          /* number of the requests that are no messages */
     const char *body;        /* of requests that are no messages */
     const char *values_path; /* where the values go that those were answered with */
     char **subjects;

@@ -2,6 +2,7 @@
 #include "replies.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -18,6 +19,15 @@ void inbox_open(struct inbox *inbox, struct connection *connection, uint32_t num
 void write_token(char *destination, uint64_t number) {
     for (int digit = TOKEN_DIGITS - 1; digit >= 0; digit--, number >>= 4)
         destination[digit] = "0123456789abcdef"[number & 15];
+}
+
+uint64_t inbox_number(const struct inbox *inbox, const struct frame *frame, uint32_t number) {
+    struct text subject = frame_token(frame, 1);
+    char token[TOKEN_DIGITS + 1] = {0};
+    if (subject.size != inbox->size + TOKEN_DIGITS || memcmp(subject.start, inbox->subject, inbox->size) != 0)
+        fail_promise("connection %u got a reply of another one, to %.*s", number, (int)subject.size, subject.start);
+    memcpy(token, subject.start + inbox->size, TOKEN_DIGITS);
+    return strtoull(token, NULL, 16);
 }
 
 void inbox_check_turn(const struct inbox *inbox, const struct frame *frame, uint32_t number, uint64_t expected,

@@ -26,6 +26,10 @@ void inbox_open(struct inbox *inbox, struct connection *connection, uint32_t num
 /* A request's number as the last token of its reply subject: TOKEN_DIGITS of hexadecimal. */
 void write_token(char *destination, uint64_t number);
 
+/* The number of the request of connection `number` that the frame is the reply to; ends the process when it is to
+ * another connection's. */
+uint64_t inbox_number(const struct inbox *inbox, const struct frame *frame, uint32_t number);
+
 /* Ends the process unless the frame is the reply to request `expected` of connection `number`; or if none is `awaited`.
  */
 void inbox_check_turn(const struct inbox *inbox, const struct frame *frame, uint32_t number, uint64_t expected,

@@ -153,12 +153,7 @@ static bool next_of_reply(struct worker *worker, struct text *payload) {
 
 static void take_reply(struct worker *worker, const struct frame *frame) {
     struct speech *speech = worker->speech;
-    struct text subject = frame_token(frame, 1);
-    char token[TOKEN_DIGITS + 1] = {0};
-    if (subject.size != speech->inbox.size + TOKEN_DIGITS)
-        fail_promise("worker %u got a reply of another one, to %.*s", worker->number, (int)subject.size, subject.start);
-    memcpy(token, subject.start + speech->inbox.size, TOKEN_DIGITS);
-    uint64_t number = strtoull(token, NULL, 16);
+    uint64_t number = inbox_number(&speech->inbox, frame, worker->number);
     if (number % 2 == 1) {
         reply_check(frame);
         confirms_take(&speech->confirms, worker, number / 2);

@@ -80,6 +80,22 @@ def test_requests_that_are_no_messages_are_counted_and_their_values_kept(tmp_pat
     assert sorted(map(int, values.read_text().split())) == list(range(1, 2 * COUNT + 1))
 
 
+def test_such_requests_may_be_answered_in_any_order() -> None:
+    assert figure(run(Script(fault=swap(MIDDLE)), "ask --in-flight 16 create"))["count"] == COUNT
+
+
+def test_such_requests_can_be_numbered_from_where_others_ended() -> None:
+    asked: list[str] = []
+
+    class Noting(Script):
+        def publish(self, words: list[str], payload: bytes, writer: asyncio.StreamWriter) -> None:
+            asked.append(f"{words[1]} {payload.decode()}")
+            super().publish(words, payload, writer)
+
+    assert figure(run(Noting(), "ask --connections 2 --first 1000 --body n% create.%"))["count"] == 2 * COUNT
+    assert sorted(asked) == [f"create.{number} n{number}" for number in range(1000, 1000 + 2 * COUNT)]
+
+
 def test_subjects_can_be_the_lines_of_a_file(tmp_path: Path) -> None:
     lines = tmp_path / "lines"
     lines.write_text("".join(f"m-{number}\n" for number in range(4)))
@@ -143,10 +159,10 @@ def _under_error_status(frame: bytes) -> bytes:
 
 
 VALUE_FAULTS: dict[str, tuple[Fault, str]] = {
-    "lost": (drop(MIDDLE), "lost, repeated or out of order"),
+    "lost": (drop(MIDDLE), "requests were answered, then nothing came"),
     "last one lost": (drop(LAST), f"{LAST} of {COUNT} requests were answered, then nothing came"),
-    "repeated": (repeat(MIDDLE), "lost, repeated or out of order"),
-    "out of order": (swap(MIDDLE), "lost, repeated or out of order"),
+    "repeated": (repeat(MIDDLE), f"a reply it was not waiting for, to request {MIDDLE}"),
+    "to another inbox": (replace(MIDDLE, lambda frame: frame.replace(b"_INBOX.", b"_INBOX.x.", 1)), "of another one"),
     "an error": (replace(MIDDLE, _other_payload(b'{"error": "no", "msg_id": 7}')), 'was refused: {"error": "no"'),
     "without a value": (replace(MIDDLE, _other_payload(b"{}")), "a request was refused: {}"),
     "an empty value": (replace(MIDDLE, _other_payload(b'{"msg_id": ""}')), "a reply has 0 bytes as msg_id"),
