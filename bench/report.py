@@ -166,6 +166,7 @@ def _entry(outcome: Outcome, entry: Entry) -> dict[str, Any]:
         "name": entry.peer.name,
         "version": entry.version,
         "promise": entry.peer.promise,
+        "syncs": entry.peer.syncs,
         "yardstick": entry.peer.yardstick,
         "missing": entry.missing,
         "failure": entry.failure,

@@ -29,7 +29,6 @@ MAILBOXES = 16
 class DurableSend(Figure):
     """`connections` that each keep `in_flight` sends unanswered and send `count` messages each."""
 
-    title = "durable send, every send answered"
     unit = "sends/s"
     peers: tuple[Peer, ...] = (
         Mq9("fsync before every answer"),
@@ -46,10 +45,8 @@ class DurableSend(Figure):
         self.in_flight = in_flight
         self.count = count
         self.bars = bars
-        self.conditions = (
-            f"{connections} connections x {in_flight} in flight, {SIZE} bytes, "
-            f"{MAILBOXES} mailboxes (JetStream: {MAILBOXES} subjects of one stream)"
-        )
+        self.title = f"durable send, every send answered, {connections} connections x {in_flight} in flight"
+        self.conditions = f"{SIZE} bytes, {MAILBOXES} mailboxes (JetStream: {MAILBOXES} subjects of one stream)"
 
     def measure(self, server: Server, scale: float, peer: Peer) -> Measured:
         """Send, then read everything back."""

@@ -88,6 +88,7 @@ class Peer(abc.ABC):
     promise: str
     pace: float = 1.0
     yardstick: bool = False
+    syncs: bool | None = None
     setting: Any = None
 
     def missing(self) -> str | None:

@@ -92,6 +92,8 @@ def storage_of(mail_ids: list[str]) -> Storage:
 class Mq9(Peer):
     """mq9 with its defaults; `promise` is what it promises in the figure at hand."""
 
+    syncs = True
+
     def __init__(self, promise: str, name: str = "mq9", setting: Any = None, *, yardstick: bool = False) -> None:
         self.name = name
         self.promise = promise

@@ -178,6 +178,7 @@ class JetStream(NatsServer):
 
     name = "JetStream"
     promise = "no fsync before the answer (its default: every 2 minutes)"
+    syncs = False
     jetstream: ClassVar[str | None] = ""
 
 
@@ -186,5 +187,6 @@ class JetStreamSyncAlways(NatsServer):
 
     name = "JetStream, sync always"
     promise = "fsync before every answer"
+    syncs = True
     pace = 0.1
     jetstream: ClassVar[str | None] = "sync_interval: always"

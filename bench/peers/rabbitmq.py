@@ -65,6 +65,7 @@ class RabbitMQ(Peer):
 
     name = "RabbitMQ"
     promise = "fsync before every confirm (quorum queue, one member)"
+    syncs = True
     pace = 0.1
 
     def missing(self) -> str | None:

@@ -54,6 +54,7 @@ class Redis(Peer):
 
     name = "Redis"
     promise = "fsync before every answer (appendfsync always)"
+    syncs = True
 
     def missing(self) -> str | None:
         """Say so when it is neither there nor can be installed."""

@@ -118,7 +118,7 @@ def test_each_round_is_told_and_the_median_is_of_them(tmp_path: Path) -> None:
     assert [other["lowest"], other["median"], other["highest"]] == rates
     assert all(measured["count"] == 4 * 100 for measured in other["rounds"])
     assert entries["the generator's ceiling"]["mq9_ratio"] is None
-    assert "P1x  durable send, every send answered" in table
+    assert "P1x  durable send, every send answered, 4 connections x 8 in flight" in table
 
 
 def test_the_ratio_is_our_median_over_theirs(tmp_path: Path) -> None:
