@@ -9,7 +9,7 @@ ARGS ?=
 SOURCES := pyproject.toml setup.py $(shell find src -name '*.pyx' -o -name '*.pxd')
 INSTALLED := .venv/.installed
 
-.PHONY: run demo test sim lint types bench peers setup clean
+.PHONY: run demo test sim lint types bench bench-micro peers setup clean
 
 run: setup
 	$(BIN)/mq9 serve $(ARGS)
@@ -32,6 +32,9 @@ types: setup
 
 bench: setup
 	$(BIN)/python -m bench $(ARGS)
+
+bench-micro: setup
+	$(BIN)/python -m bench.micro $(ARGS)
 
 peers: setup
 	$(BIN)/python -m tools.peers

@@ -1,8 +1,8 @@
 """Installs the programs that the tests and the benchmark hold mq9 against.
 
-They are nats-server, Redis and RabbitMQ as Debian ships them; strace, which shows that a reply follows its fsync; and, built
-with Go from the versions pinned in tools/natscli, the newest nats-server and its command line tool `nats`. Run by `make peers`
-and by CI; what is there already is left alone.
+They are nats-server, Redis and RabbitMQ as Debian ships them; strace, which shows that a reply follows its fsync; valgrind, which
+counts instructions; and, built with Go from the versions pinned in tools/natscli, the newest nats-server and its command line
+tool `nats`. Run by `make peers` and by CI; what is there already is left alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tools import debian
 
 PINS: Final = Path(__file__).parent / "natscli"
 BUILT: Final = Path(__file__).parents[1] / ".tools" / "bin"
-SYSTEM: Final = ("nats-server", "strace", "redis-server", "rabbitmq-server")
+SYSTEM: Final = ("nats-server", "strace", "redis-server", "rabbitmq-server", "valgrind")
 NEW_NATS_SERVER: Final = "nats-server-2.15"
 PACKAGES: Final = {
     "nats": "github.com/nats-io/natscli/nats",
