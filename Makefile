@@ -9,7 +9,7 @@ ARGS ?=
 SOURCES := pyproject.toml setup.py $(shell find src -name '*.pyx' -o -name '*.pxd')
 INSTALLED := .venv/.installed
 
-.PHONY: run demo test sim lint types bench bench-micro peers setup clean
+.PHONY: run demo test sim lint types bench bench-micro soak peers setup clean
 
 run: setup
 	$(BIN)/mq9 serve $(ARGS)
@@ -35,6 +35,9 @@ bench: setup
 
 bench-micro: setup
 	$(BIN)/python -m bench.micro $(ARGS)
+
+soak: setup
+	$(BIN)/python -m bench.soak $(ARGS)
 
 peers: setup
 	$(BIN)/python -m tools.peers
