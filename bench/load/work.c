@@ -34,6 +34,12 @@ static const struct working *working_of(enum dialect dialect) {
     fail_usage("there are no workers for this dialect");
 }
 
+bool confirms_are_full(const struct confirms *confirms) {
+    uint64_t next = confirms->asked; /* one is left for what is acked in the end */
+    return confirms->slots[next % CONFIRMS_MAX].messages != 0 ||
+           confirms->slots[(next + 1) % CONFIRMS_MAX].messages != 0;
+}
+
 uint64_t confirms_ask(struct confirms *confirms, uint64_t messages) {
     uint64_t number = confirms->asked++;
     if (confirms->slots[number % CONFIRMS_MAX].messages != 0)

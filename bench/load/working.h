@@ -49,6 +49,9 @@ struct confirms {
 /* Notes that so many messages were acked; returns the number under which that is to be confirmed. */
 uint64_t confirms_ask(struct confirms *confirms, uint64_t messages);
 
+/* Whether so many are not confirmed yet that a worker had better wait before it asks for more. */
+bool confirms_are_full(const struct confirms *confirms);
+
 /* Counts a confirmation. Ends the process when there is none to come with this number. */
 void confirms_take(struct confirms *confirms, struct worker *worker, uint64_t number);
 

@@ -25,6 +25,7 @@ struct speech {
     char held[ACK_SUBJECT_MAX]; /* the latest message's ack subject, not acked yet; empty: all are */
     uint64_t unconfirmed;       /* messages that no asked-for confirmation covers, the held one included */
     uint32_t batch_left;        /* messages until the pull request is used up */
+    bool holds_back;            /* the next one is sent when an ack has been confirmed */
 };
 
 static void open_worker(struct worker *worker) {
@@ -75,7 +76,8 @@ static void end_batch(struct worker *worker) {
     struct speech *speech = worker->speech;
     ack_held(worker, true);
     speech->batch_left = 0;
-    if (!worker->finishing)
+    speech->holds_back = confirms_are_full(&speech->confirms);
+    if (!worker->finishing && !speech->holds_back)
         ask(worker);
 }
 
@@ -94,6 +96,10 @@ static void take_reply(struct worker *worker, const struct frame *frame) {
                      frame->payload.start);
     memcpy(token, subject.start + speech->inbox.size, TOKEN_DIGITS);
     confirms_take(&speech->confirms, worker, strtoull(token, NULL, 16));
+    if (speech->holds_back && !worker->finishing && !confirms_are_full(&speech->confirms)) {
+        speech->holds_back = false;
+        ask(worker);
+    }
 }
 
 static bool next(struct worker *worker, struct text *payload) {

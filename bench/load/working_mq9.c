@@ -24,6 +24,7 @@ struct speech {
     char fetch_body[200];
     uint64_t fetches; /* sent */
     bool fetching;    /* one is not answered */
+    bool holds_back;  /* the next one is sent when an ACK has been answered */
     struct confirms confirms;
     const char *at; /* where the reply that is being read goes on; NULL between two */
     const char *end;
@@ -136,7 +137,8 @@ static bool next_of_reply(struct worker *worker, struct text *payload) {
         speech->at = NULL;
         if (speech->id_count > 0)
             ack(worker);
-        if (!worker->finishing)
+        speech->holds_back = confirms_are_full(&speech->confirms);
+        if (!worker->finishing && !speech->holds_back)
             ask(worker);
         return false;
     }
@@ -157,6 +159,10 @@ static void take_reply(struct worker *worker, const struct frame *frame) {
     if (number % 2 == 1) {
         reply_check(frame);
         confirms_take(&speech->confirms, worker, number / 2);
+        if (speech->holds_back && !worker->finishing && !confirms_are_full(&speech->confirms)) {
+            speech->holds_back = false;
+            ask(worker);
+        }
         return;
     }
     inbox_check_turn(&speech->inbox, frame, worker->number, 2 * (speech->fetches - 1), speech->fetching);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -89,6 +90,18 @@ ACK_FAULTS: dict[str, tuple[Fault, str]] = {
 def test_an_ack_that_is_not_confirmed_as_promised_is_found(name: str, dialect: str) -> None:
     fault, sentence = ACK_FAULTS[name]
     assert_refused(work(Script(ack_fault=fault), dialect, "--batch 16"), sentence)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_acks_that_are_confirmed_late_are_waited_for(dialect: str) -> None:
+    class Slow(Script):
+        def work(self, words: list[str], payload: bytes, writer: asyncio.StreamWriter) -> None:
+            is_ack = words[1].startswith(("$mq9.AI.MSG.ACK.", "$JS.ACK."))
+            # Long enough for a worker that does not wait to have a hundred acks unconfirmed.
+            asyncio.get_running_loop().call_later(0.02 if is_ack else 0.0, super().work, words, payload, writer)
+
+    told = figure(work(Slow(), dialect, "--workers 1 --batch 1"))
+    assert told["count"] == 2 * COUNT
 
 
 @pytest.mark.parametrize(
