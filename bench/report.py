@@ -6,6 +6,7 @@ import statistics
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from bench.peers.mq9 import Mq9
 from bench.writing import amount, duration, rate, size
 
 if TYPE_CHECKING:
@@ -25,6 +26,13 @@ def _about(machine: Machine, rounds: int, scale: float) -> str:
         f"{machine.load_average:.2f}; fdatasync of 200 B appended {duration(machine.fdatasync_small_us)}, "
         f"of 64 KiB {duration(machine.fdatasync_64k_us)}; medians of {rounds}{reduced}"
     )
+
+
+def _versions(outcomes: list[Outcome]) -> str:
+    """Write who was measured."""
+    entries = [entry for outcome in outcomes for entry in outcome.entries if not entry.peer.yardstick]
+    told = dict.fromkeys(f"mq9 {entry.version}" if isinstance(entry.peer, Mq9) else entry.version for entry in entries)
+    return ", ".join(version for version in told if version)
 
 
 def _latency(entry: Entry, name: str) -> str:
@@ -103,7 +111,7 @@ def table(machine: Machine, outcomes: list[Outcome], rounds: int, scale: float =
     """Write the machine in one line, then a block for each figure."""
     rows = {outcome.figure.key: [_cells(outcome, entry) for entry in outcome.entries] for outcome in outcomes}
     widths = _widths([COLUMNS, *(row for block in rows.values() for row in block)])
-    lines = [_about(machine, rounds, scale)]
+    lines = [_about(machine, rounds, scale), _versions(outcomes)]
     for outcome in outcomes:
         figure = outcome.figure
         lines += ["", f"{figure.key}  {figure.title}, {figure.unit}: {figure.conditions}"]

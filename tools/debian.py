@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +31,7 @@ def install(program: str) -> str | None:
         return None
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         return f"{program} is missing, and only root on Debian can have it installed: install it as your system does"
+    print(f"installing {program} …", file=sys.stderr, flush=True)
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     with _no_services():
         for arguments in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", program]):

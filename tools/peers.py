@@ -50,6 +50,7 @@ def build(name: str) -> str | None:
         return None
     if shutil.which("go") is None:
         return f"{name} is missing, and Go, which builds it, is not installed"
+    print(f"building {name} …", file=sys.stderr, flush=True)
     command = ["go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags=-s -w"]
     program = BUILT / name
     done = subprocess.run([*command, "-o", program, PACKAGES[name]], cwd=PINS, capture_output=True, check=False)  # noqa: S603

@@ -50,7 +50,7 @@ class Measured:
 class Figure:
     """One piece of work, done by each of `peers` in turn, mq9 being the first of them.
 
-    `key` is its number in docs/performance.md, with a letter where that has several; `title` and `conditions` say what is
+    `key` is its number in bench/README.md, with a letter where there are several; `title` and `conditions` say what is
     done, `unit` what the value is, which is of the kind `quantity`. `bars` are what it must reach.
     """
 

@@ -11,7 +11,7 @@ from bench.bars import at_least, times
 from bench.figures.base import Figure, Measured, scaled
 from bench.generator import ROOT, RUN_SECONDS_MAX, RunFailedError
 from bench.peers.mq9 import Mq9
-from bench.peers.nats_server import JetStream
+from bench.peers.nats_server import JetStream, JetStreamSyncAlways
 from bench.writing import Quantity
 from mq9 import Mailbox, protocol
 
@@ -32,6 +32,12 @@ class WithSendMany(Mq9):
 
 class NatsPy(JetStream):
     """JetStream, as nats-py uses it."""
+
+    setting = "send_nats"
+
+
+class NatsPySyncAlways(JetStreamSyncAlways):
+    """The same where every write is synced."""
 
     setting = "send_nats"
 
@@ -80,6 +86,7 @@ FIGURES = (
         (
             Mq9("fsync before every answer", setting="send_mq9"),
             NatsPy("no fsync before the answer", name=NATS_PY),
+            NatsPySyncAlways("fsync before every answer", name=f"{NATS_PY}, sync always", pace=1.0),
             Mq9("fsync before every answer", name="nats-py to mq9", setting="send_nats", yardstick=True),
         ),
         (times(0.8, NATS_PY),),
