@@ -36,7 +36,8 @@ class Watched:
         return f"{value:.3g}" if self.quantity is None else amount(value, self.quantity)
 
 
-MEMORY: Final = Watched("resident memory", Quantity.BYTES, share=0.05, beside=8 * _MIB)
+# The broker has its C library keep freed memory (server/process.py), so what is resident comes in steps of some megabytes.
+MEMORY: Final = Watched("resident memory", Quantity.BYTES, share=0.1, beside=24 * _MIB)
 DISK: Final = Watched("disk", Quantity.BYTES, share=0.05, beside=64 * _MIB)
 DESCRIPTORS: Final = Watched("descriptors", None, share=0.05, beside=16)
 LATENCY: Final = Watched("p99, send to receiver", Quantity.MICROSECONDS, share=0.5, beside=2_000.0)
