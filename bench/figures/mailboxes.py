@@ -80,7 +80,7 @@ class Flat(Figure):
         mailboxes = scaled(peer.setting // SENDERS, scale) * SENDERS
         count = scaled(self.count // SENDERS, scale)
         with peer.start(place) as server:
-            load_create = generator.run(
+            created = generator.run(
                 "ask",
                 [protocol.CREATE],
                 port=server.port,
@@ -94,7 +94,7 @@ class Flat(Figure):
             load = self._send(server, names, count)
             processor_s = processor_seconds(server.pid) - before_s
             self._read_back(server, names, count, mailboxes)
-        details = {"creates_per_s": load_create.rate, "processor_us_per_send": processor_s / load.count * 1e6}
+        details = {"creates_per_s": created.rate, "processor_us_per_send": processor_s / load.count * 1e6}
         return Measured.of(load, **details)
 
     def _send(self, server: Server, names: Path, count: int) -> generator.Load:

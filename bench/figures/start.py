@@ -83,7 +83,7 @@ class EmptyStart(Figure):
 _IMPORT = """
 import sys, time
 started = time.perf_counter()
-import {module}
+{statement}
 took = time.perf_counter() - started
 server = ("server", "store", "mailboxes", "routing", "wire", "native")
 print(took, *(name for name in sys.modules if name.startswith(tuple(f"mq9.{{room}}" for room in server))))
@@ -99,15 +99,15 @@ class Import(Figure):
     unit = "until it is there"
     quantity = Quantity.SECONDS
     peers: tuple[Peer, ...] = (
-        Mq9("a client loads nothing of the broker", setting="mq9.sdk.blocking"),
-        Mq9("the part of it that is nats-py's", name="nats-py alone", setting="nats", yardstick=True),
+        Mq9("a client loads nothing of the broker", setting="from mq9 import Mailbox"),
+        Mq9("the part of it that is nats-py's", name="nats-py alone", setting="import nats", yardstick=True),
     )
     bars = (at_most(0.25, Quantity.SECONDS),)
 
     def run(self, peer: Peer, place: Path, scale: float) -> Measured:
         """Import it twice, the first time for the bytecode."""
         del scale
-        words = [sys.executable, "-c", _IMPORT.format(module=peer.setting)]
+        words = [sys.executable, "-c", _IMPORT.format(statement=peer.setting)]
         for _ in range(2):
             told = subprocess.run(words, capture_output=True, text=True, check=True, cwd=place).stdout.split()
         if len(told) > 1:
