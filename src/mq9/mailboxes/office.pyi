@@ -40,6 +40,8 @@ class PostOffice:
         has_work: Callable[[], None],
         public_event: Callable[[str, Mailbox], None],
         wants_run: Callable[[], None],
+        region_of: Callable[[int], int] = ...,
+        region_bytes: int = 0,
     ) -> None: ...
     @property
     def last_msg_id(self) -> int: ...
