@@ -457,13 +457,13 @@ cdef class PostOffice:
 
     # what an effect does when its time has come
 
-    def register(self, Mailbox mailbox not None):
-        """Make a durable mailbox known to everybody."""
+    def register(self, Mailbox mailbox not None, bytes drop_id not None):
+        """Make a durable mailbox known to everybody, and to senders by its drop_id."""
         cdef Mailbox former = <Mailbox>self.mailboxes.get(mailbox.name)
         if former is not None:
             self.end(former, "expired")
         self.mailboxes.put(mailbox)
-        self._drops.add(mailbox)
+        self._drops.add(mailbox, drop_id)
         self.numbers.put(mailbox)
         if mailbox.public:
             self.public[mailbox.name.decode()] = mailbox

@@ -28,6 +28,9 @@ class Table(enum.Enum):
     GROUPS = "groups"
     DEDUP = "dedup"
 
+    # Every row of a commit is looked up by it, and an enumeration's own is Python.
+    __hash__ = object.__hash__
+
 
 class StoreError(Exception):
     """The store cannot do what was asked; the text is one sentence for the person who runs the broker."""
