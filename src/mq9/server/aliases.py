@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mq9.mailboxes.reading import StoredMessage, leased_item
+from mq9.mailboxes.leased import leased_item
+from mq9.mailboxes.reading import StoredMessage
 
 if TYPE_CHECKING:
     from mq9.mailboxes.blocks import Block
