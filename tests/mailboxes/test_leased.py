@@ -36,7 +36,9 @@ def record(msg_id: int, rank: int, time_ms: int, headers: bytes, payload: bytes)
 def test_it_says_what_is_in_the_record(
     msg_id: int, rank: int, time_ms: int, payload: bytes, lines: list[tuple[str, str]] | None, attempt: int
 ) -> None:
-    block = b"" if lines is None else b"NATS/1.0\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines).encode()
+    block = (
+        b"" if lines is None else b"NATS/1.0\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines).encode()
+    )
     item = leased_item(b"before" + record(msg_id, rank, time_ms, block, payload), 6, attempt)
     headers: dict[str, list[str]] = {}
     for name, value in lines or ():
