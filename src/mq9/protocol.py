@@ -6,8 +6,6 @@ in prose. Everything here is a value or a pure function.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -98,6 +96,7 @@ DELIVER: Final = ("earliest", "latest", "from_time", "from_id")
 # What a worker may say of its messages.
 ACK_OPERATIONS: Final = ("ack", "nack", "extend", "dead", "revive")
 
+_DECODER = json.JSONDecoder()
 _GROUP_NAME = re.compile(r"[^\s*>\x00-\x1f\x7f]+")
 _MAIL_ID = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*", re.ASCII)
 
@@ -123,12 +122,6 @@ class ProtocolError(Exception):
     def reply(self) -> bytes:
         """The JSON body of the refusal."""
         return dump({"error": self.sentence, "code": self.code})
-
-
-def drop_id_of(mail_id: bytes) -> bytes:
-    """The address for those who may only send to a mailbox (docs/protocol.md §2); nothing leads from it to the mail_id."""
-    digest = hashlib.sha256(b"mq9 drop_id\0" + mail_id).digest()
-    return DROP_PREFIX.encode() + base64.b32encode(digest[:20])[: DROP_ID_BYTES - 2].lower()
 
 
 def bad_mail_id(mail_id: str) -> str | None:
@@ -169,7 +162,7 @@ class _Body:
         if len(body) > REQUEST_BYTES_MAX:
             raise ProtocolError(413, f"a request must have at most {REQUEST_BYTES_MAX} bytes")
         try:
-            value = json.loads(body) if body.strip() else {}
+            value = _DECODER.decode(body.decode()) if body.strip() else {}
         except (ValueError, RecursionError):
             raise ProtocolError(400, "the request is not valid JSON") from None
         if not isinstance(value, dict):
@@ -278,6 +271,8 @@ class CreateRequest:
     @classmethod
     def parse(cls, body: bytes) -> CreateRequest:
         """Raises ProtocolError 400 for a known key of the wrong type or value; unknown keys are ignored."""
+        if body in (b"", b"{}"):
+            return _CREATE_ANYTHING
         read = _Body(body)
         request = cls(
             ttl=read.whole("ttl", 0, TTL_MAX_S),
@@ -327,6 +322,9 @@ class FetchRequest:
             payload=read.flag("payload", default=True),
             dead=read.group_name("dead"),
         )
+
+
+_CREATE_ANYTHING: Final = CreateRequest()
 
 
 @dataclass(frozen=True, slots=True)

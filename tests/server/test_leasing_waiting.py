@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mq9.store.lmdb_engine import LmdbStore
+from mq9.store.disk_engine import DiskStore
 from tests.server.support import ThreadedServer, create, publish, request
 from tests.server.working import (
     LEASE,
@@ -370,7 +370,7 @@ def test_who_fetches_and_who_receives_in_one_group_both_get_work() -> None:
         assert lease(client, box) == []
 
 
-class SlowReads(LmdbStore):
+class SlowReads(DiskStore):
     """The real engine on a disk whose reads wait until they are let go."""
 
     def __init__(self, path: Path) -> None:
@@ -385,7 +385,7 @@ class SlowReads(LmdbStore):
 
 def test_what_was_leased_to_another_while_it_was_read_is_not_in_the_answer(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with ThreadedServer(LmdbStore(data)) as broker, broker.client() as client:
+    with ThreadedServer(DiskStore(data)) as broker, broker.client() as client:
         box = create(client, ttl=0)
         sent = send(client, box, b"", b"")
     store = SlowReads(data)

@@ -5,7 +5,7 @@
 #    0  u32  BLOCK_MAGIC
 #    4  u16  BLOCK_VERSION
 #    6  u16  0
-#    8  u32  CRC-32 of everything from byte 12 on
+#    8  u32  CRC-32C of everything from byte 12 on; in a block of version 1 a CRC-32
 #   12  u32  how many records follow
 #   16  u64  the block's number
 #   24  u64  when it was begun, Unix ms
@@ -34,7 +34,7 @@ from mq9.native.memory cimport load16, load32, load64
 
 cdef enum:
     BLOCK_MAGIC = 0x4239514D   # "MQ9B"
-    BLOCK_VERSION = 1
+    BLOCK_VERSION = 2
     BLOCK_HEAD = 32
     RECORD_MIN = 32
 

@@ -28,7 +28,7 @@ from mq9.server.mail import MailHub, MailSession
 from mq9.server.metrics import Metrics
 from mq9.server.rewriter import Rewriter
 from mq9.store.contract import Store, Table
-from mq9.store.lmdb_engine import LmdbStore
+from mq9.store.disk_engine import DiskStore
 from mq9.store.memory_engine import MemoryStore
 from mq9.version import VERSION
 
@@ -68,7 +68,7 @@ class Server:
         self.port = config.port
         self._clock = clock
         self.now = clock or system_clock
-        self.store = store or (MemoryStore() if config.memory else LmdbStore(config.data_dir, config.max_store))
+        self.store = store or (MemoryStore() if config.memory else DiskStore(config.data_dir, config.max_store))
         self.http: HttpServer | None = None
         # Set when the broker cannot go on because of an error of its own: whoever runs it should end it.
         self.failed = asyncio.Event()
@@ -149,7 +149,14 @@ class Server:
     def _assemble(self, port: int) -> None:
         self.port = port
         self.metrics = Metrics(self)
-        self.office = PostOffice(self.now(), self._has_work, self._public_event, self._wants_run)
+        self.office = PostOffice(
+            self.now(),
+            self._has_work,
+            self._public_event,
+            self._wants_run,
+            self.store.region,
+            self.store.region_bytes,
+        )
         self.committer = Committer(self.office, self.store, self.now, self._settled, self._refused, self.failed.set)
         self.block_reader = BlockReader(self.store, self.office.delivery, self._deliver)
         self.rewriter = Rewriter(self.office, self.block_reader, self.now)

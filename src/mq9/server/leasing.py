@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from mq9.mailboxes.group import Group, Handout
 from mq9.mailboxes.groups import Fetch
+from mq9.mailboxes.leased import leased_item
 from mq9.mailboxes.mailbox import Mailbox
 from mq9.mailboxes.office import PostOffice
 from mq9.mailboxes.operations import NO_GROUP, NO_MAILBOX
-from mq9.mailboxes.reading import leased_item, read_message
+from mq9.mailboxes.reading import read_message
 from mq9.mailboxes.settling import settle
 from mq9.protocol import PRIORITIES, AckRequest, LeaseRequest, ProtocolError, dump
 from mq9.store.contract import StoreError

@@ -1,0 +1,3 @@
+from mq9.mailboxes.blocks import Block
+
+def leased_item(data: bytes | Block, offset: int, attempt: int) -> bytes: ...
