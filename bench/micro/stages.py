@@ -10,13 +10,17 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from mq9.mailboxes import operations
+from mq9.mailboxes.leased import leased_item
 from mq9.mailboxes.loading import Loading
 from mq9.mailboxes.office import PostOffice
-from mq9.mailboxes.reading import leased_item, read_message
+from mq9.mailboxes.reading import read_message
 from mq9.mailboxes.settling import settle
+from mq9.native.checksum import checksum
 from mq9.protocol import AckRequest, CreateRequest, ProtocolError
 from mq9.server.config import Config
 from mq9.server.mail import MailHub, MailSession
+from mq9.store.contract import Commit
+from mq9.store.frame import Frame, Index
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -283,6 +287,45 @@ def load(n: int) -> Callable[[], int]:
             loading.load_block(number, data, NOW_MS)
         loading.finish_loading(set(), NOW_MS)
         return office.messages
+
+    return run
+
+
+def frame(n: int) -> Callable[[], int]:
+    """Messages of committed batches, put into the frames of a journal, as bytes."""
+    stored = Broker()
+    session, _ = stored.client()
+    for read in _cutting(_publish(SUBJECT) * n, 262_144):
+        feed(session, read)
+        stored.commit()
+    commits = [
+        Commit([(block.number, memoryview(block)) for block in batch.blocks], batch.dropped, batch.rows)
+        for batch in stored.batches
+    ]
+    messages = sum(batch.count for batch in stored.batches)
+
+    def run() -> int:
+        index = Index(1, 1)
+        for sequence, commit in enumerate(commits, 1):
+            framed = Frame(1 << 60, sequence, commit)
+            framed.address(1)
+            assert len(framed.tobytes()) == framed.size
+            index.append(framed)
+        return messages if index.count == sum(len(commit.blocks) for commit in commits) else 0
+
+    return run
+
+
+def sum_up(n: int) -> Callable[[], int]:
+    """Checksums of the bytes that messages take in blocks."""
+    record = 32 + len(PAYLOAD)
+    blocks = _cutting(bytes(range(256)) * (n * record // 256), 262_144)
+
+    def run() -> int:
+        total = 0
+        for block in blocks:
+            total = checksum(block, total)
+        return n if total else 0
 
     return run
 
