@@ -44,7 +44,8 @@ def _frames() -> bytes:
 
 
 def _remember(n: int) -> Callable[[], int]:
-    probe = compiled.load().Remember([b"order-%d" % number for number in range(n)])
+    blocks = stages.Broker().office.blocks
+    probe = compiled.load().Remember([b"order-%d" % number for number in range(n)], blocks)
     return lambda: int(probe.run(n))
 
 

@@ -1,3 +1,4 @@
+from mq9.mailboxes.blocks import BlockTable
 from mq9.mailboxes.mailbox import Mailbox
 
 class Parse:
@@ -31,7 +32,7 @@ class Timing:
     def run(self, n: int) -> int: ...
 
 class Remember:
-    def __init__(self, ids: list[bytes]) -> None: ...
+    def __init__(self, ids: list[bytes], blocks: BlockTable) -> None: ...
     def run(self, n: int) -> int: ...
 
 class Write:

@@ -246,14 +246,16 @@ cdef class Remember:
     """mailboxes/dedup: ids that are looked for, not found, and remembered; and looked for again."""
 
     cdef list _ids
+    cdef BlockTable _blocks
 
-    def __init__(self, list ids not None):
+    def __init__(self, list ids not None, BlockTable blocks not None):
         self._ids = ids
+        self._blocks = blocks
 
     def run(self, uint64_t n):
         """Do so with the first `n` of them."""
         cdef Timers timers = Timers(NOW_MS)
-        cdef Repeats repeats = Repeats(timers, BlockTable())
+        cdef Repeats repeats = Repeats(timers, self._blocks)
         cdef Mark mark
         cdef uint64_t turn, repeated = 0
         cdef bytes dedup_id
