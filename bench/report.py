@@ -30,9 +30,9 @@ def _about(machine: Machine, rounds: int, scale: float) -> str:
 
 def _versions(outcomes: list[Outcome]) -> str:
     """Write who was measured."""
-    entries = [entry for outcome in outcomes for entry in outcome.entries if not entry.peer.yardstick]
-    told = dict.fromkeys(f"mq9 {entry.version}" if isinstance(entry.peer, Mq9) else entry.version for entry in entries)
-    return ", ".join(version for version in told if version)
+    here = [entry for outcome in outcomes for entry in outcome.entries if entry.version and not entry.peer.yardstick]
+    told = dict.fromkeys(f"mq9 {entry.version}" if isinstance(entry.peer, Mq9) else entry.version for entry in here)
+    return ", ".join(told)
 
 
 def _latency(entry: Entry, name: str) -> str:

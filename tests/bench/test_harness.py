@@ -148,6 +148,7 @@ def test_who_is_missing_or_broken_has_no_figure_and_the_others_have(tmp_path: Pa
     assert "median" not in entries["absent"]
     assert "median" not in entries["broken"]
     assert entries["other"]["median"] > 0
+    assert table.splitlines()[1] == Other().version()
     rows = {line.split()[0]: line.split() for line in table.splitlines() if line.startswith("  ")}
     assert rows["absent"] == ["absent", "none", "it", "is", "not", "in", "any", "package"]
     assert rows["broken"] == ["broken", "none", "connection", "3", "got", "msg_id", "7", "after", "7"]
