@@ -114,8 +114,9 @@ def main(words: list[str] | None = None) -> int:
         path.write_text(text)
     print(f"{seconds / 60:g} minutes, of which those from {from_s / 60:.3g} on count: {dict(traffic.count)}")
     for series, judgement in judged:
-        why = "not judged: too little was seen, or the machine was busier with something else in the end"
-        print(judgement or f"{series.watched.name:24} {why}")
+        seen = verdict.judge(series, from_s, seconds) is not None
+        why = "something else kept the machine busier in the end" if seen else "too little was seen"
+        print(judgement or f"{series.watched.name:24} not judged: {why}")
     return 0 if all(judgement is None or judgement.flat for _, judgement in judged) else 1
 
 
