@@ -99,9 +99,8 @@ class Server:
                 self.http = HttpServer(
                     self.config.host,
                     self.config.http_port,
-                    self._loop,
                     self.metrics,
-                    Monitor(self),
+                    Monitor(self, self._loop),
                     lambda: self.office.refusal is None,
                 )
         except BaseException:

@@ -1,17 +1,15 @@
 """The monitoring port: /healthz, /metrics, and nats-server's /varz, /connz and /subsz.
 
-It runs in threads of its own, so that a slow scraper costs the broker nothing. What they show of the connections is gathered on the
-event loop (monitoring.py), which they wait for; turning it into text is done here, a connection at a time.
+It runs in threads of its own, so that a slow scraper costs the broker nothing. What the pages show of the connections they ask the event
+loop for (monitoring.py).
 """
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import json
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -20,11 +18,11 @@ from prometheus_client import make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
 from mq9.server.config import ConfigError
+from mq9.server.monitoring import BusyError, Monitor
 from mq9.server.query import ConnzQuery, Parameters, QueryError, SubszQuery
 
 if TYPE_CHECKING:
     from mq9.server.metrics import Metrics
-    from mq9.server.monitoring import Monitor
 
 _TIMEOUT_S = 10.0
 # Requests at a time, each of which has a thread. One more is hung up on.
@@ -86,7 +84,6 @@ class HttpServer:
 
     Arguments:
         host, port: where it listens; 0 takes a free port, which `port` then names.
-        loop: the broker's event loop.
         metrics, monitor: what it shows.
         is_healthy: whether the broker accepts messages.
 
@@ -97,24 +94,22 @@ class HttpServer:
         self,
         host: str,
         port: int,
-        loop: asyncio.AbstractEventLoop,
         metrics: Metrics,
         monitor: Monitor,
         is_healthy: Callable[[], bool],
     ) -> None:
-        self._loop = loop
         self._monitor = monitor
         self._is_healthy = is_healthy
         self._pages: dict[str, Callable[[dict[str, Any], StartResponse], Iterable[bytes]]] = {
             "/": lambda _environ, respond: _say(respond, "200 OK", _INDEX, "text/html; charset=utf-8"),
             "/metrics": make_wsgi_app(metrics.registry),
             "/healthz": self._healthz,
-            "/varz": lambda _environ, respond: self._gathered(respond, self._monitor.varz()),
-            "/connz": lambda environ, respond: self._gathered(
-                respond, self._monitor.connz(ConnzQuery.parse(_parameters(environ)))
+            "/varz": lambda _environ, respond: _say_json(respond, monitor.varz()),
+            "/connz": lambda environ, respond: _say_json(
+                respond, monitor.connz(ConnzQuery.parse(_parameters(environ)))
             ),
-            "/subsz": lambda environ, respond: self._gathered(
-                respond, self._monitor.subsz(SubszQuery.parse(_parameters(environ)))
+            "/subsz": lambda environ, respond: _say_json(
+                respond, monitor.subsz(SubszQuery.parse(_parameters(environ)))
             ),
         }
         self._pages["/subscriptionsz"] = self._pages["/subsz"]
@@ -143,30 +138,14 @@ class HttpServer:
             return page(environ, start_response)
         except QueryError as error:
             return _say(start_response, "400 Bad Request", str(error).encode(), "text/plain; charset=utf-8")
+        except BusyError:
+            return _say(start_response, "503 Service Unavailable", _BUSY)
 
     def _healthz(self, _environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         if not self._is_healthy():
             body = b'{"status":"unavailable","status_code":503,"error":"the storage is unavailable"}\n'
             return _say(start_response, "503 Service Unavailable", body)
         return _say(start_response, "200 OK", b'{"status":"ok"}\n')
-
-    def _gathered(
-        self, start_response: StartResponse, gathering: Coroutine[Any, Any, dict[str, Any]]
-    ) -> Iterable[bytes]:
-        """What the event loop has to say."""
-        try:
-            asked = asyncio.run_coroutine_threadsafe(gathering, self._loop)
-        except RuntimeError:  # the loop has ended
-            gathering.close()
-            return _say(start_response, "503 Service Unavailable", _BUSY)
-        try:
-            answer = asked.result(_TIMEOUT_S)
-        except (TimeoutError, concurrent.futures.CancelledError):
-            asked.cancel()
-            return _say(start_response, "503 Service Unavailable", _BUSY)
-        body = list(_text(answer))
-        start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(sum(map(len, body))))])
-        return body
 
 
 def _parameters(environ: dict[str, Any]) -> Parameters:
@@ -199,3 +178,9 @@ def _say(
 ) -> list[bytes]:
     start_response(status, [("Content-Type", content_type), ("Content-Length", str(len(body)))])
     return [body]
+
+
+def _say_json(start_response: StartResponse, answer: dict[str, Any]) -> list[bytes]:
+    body = list(_text(answer))
+    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(sum(map(len, body))))])
+    return body

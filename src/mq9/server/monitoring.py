@@ -1,22 +1,23 @@
 """What /varz, /connz and /subsz say, in nats-server's words, so that tools made for it (nats-top, exporters) read them.
 
-Everything here runs on the event loop, in slices: looking at ten thousand connections holds up nobody's message. What is shown names no
-mailbox (docs/monitoring.md).
+What is known is gathered on the event loop, in slices: looking at ten thousand connections holds up nobody's message. Sorting it and
+putting it into words is left to the thread that asks. What is shown names no mailbox (docs/monitoring.md).
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import re
 import resource
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mq9 import protocol
 from mq9.routing.subjects import matches
@@ -25,8 +26,13 @@ from mq9.version import VERSION
 
 if TYPE_CHECKING:
     from mq9.server.broker import Server
-    from mq9.server.session import ClientState, Interest
+    from mq9.server.session import ClientState
 
+Gathered = TypeVar("Gathered")
+# Of a subscription: its subject, queue group, sid, how many messages it was given, after how many it ends.
+Described = tuple[bytes, bytes | None, bytes, int, int]
+
+_PATIENCE_S = 10.0
 # Connections or subscriptions looked at in one slice: well below a millisecond.
 _SLICE = 256
 # Subscriptions listed in one answer.
@@ -100,23 +106,47 @@ def shown_text(text: str) -> str:
     return _SECRET_ID.sub(lambda found: found[0][:2] + _HIDDEN, text)
 
 
+class BusyError(Exception):
+    """The event loop has not answered, or has ended."""
+
+
 class Monitor:
-    """Answers what a broker's HTTP side is asked about its connections.
+    """Answers what a broker's HTTP side is asked about its connections, from threads of that.
 
     Arguments:
         server: the broker.
+        loop: its event loop.
+
+    Its methods raise BusyError.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
+        self._loop = loop
         self._start_s = time.time()
         self._cpu = (time.monotonic(), time.process_time())
         self.requests: dict[str, int] = {}
 
+    def _ask(self, gathering: Coroutine[Any, Any, Gathered]) -> Gathered:
+        """What the event loop has to say."""
+        try:
+            asked = asyncio.run_coroutine_threadsafe(gathering, self._loop)
+        except RuntimeError:  # it has ended
+            gathering.close()
+            raise BusyError from None
+        try:
+            return asked.result(_PATIENCE_S)
+        except (TimeoutError, concurrent.futures.CancelledError):
+            asked.cancel()
+            raise BusyError from None
+
     # /varz
 
-    async def varz(self) -> dict[str, Any]:
+    def varz(self) -> dict[str, Any]:
         """The broker as a whole."""
+        return self._ask(self._varz())
+
+    async def _varz(self) -> dict[str, Any]:
         server, config, hub = self._server, self._server.config, self._server.hub
         info, now = hub.info, time.time()
         return {
@@ -165,99 +195,96 @@ class Monitor:
 
     # /connz
 
-    async def connz(self, query: ConnzQuery) -> dict[str, Any]:
+    def connz(self, query: ConnzQuery) -> dict[str, Any]:
         """A page of the connections that `query` asks for."""
-        states = [state async for state in self._states(query)]
-        total = len(states)
+        states = self._ask(self._states(query))
         key, largest_first = _SORT_KEYS[query.sort]
-        if query.sort != "cid" or query.state is not State.OPEN:
-            states.sort(key=lambda state: state.client_id)
-            states.sort(key=key, reverse=largest_first)
+        states.sort(key=lambda state: state.client_id)
+        states.sort(key=key, reverse=largest_first)
         page = states[query.offset : query.offset + query.limit]
         now = time.time()
-        left = _LISTED_MAX
-        rows = []
-        for state in page:
-            row = _connection(state, now, query.auth)
-            if query.subs:
-                left = await self._add_subscriptions(row, state, left, query.detail)
-            rows.append(row)
-            if len(rows) % _SLICE == 0:
-                await asyncio.sleep(0)
+        rows = [_connection(state, now, query.auth) for state in page]
+        if query.subs:
+            found = self._ask(self._subscriptions([state.client_id for state in page if not state.stop_s]))
+            for row in rows:
+                _list_subscriptions(row, *found.get(row["cid"], ([], False)), query.detail)
         return {
             "server_id": self._server.hub.info["server_id"],
             "now": go_time(now),
             "num_connections": len(rows),
-            "total": total,
+            "total": len(states),
             "offset": query.offset,
             "limit": query.limit,
             "connections": rows,
         }
 
-    async def _states(self, query: ConnzQuery) -> AsyncIterator[ClientState]:
+    async def _states(self, query: ConnzQuery) -> list[ClientState]:
         hub = self._server.hub
+        found: list[ClientState] = []
         if query.account not in {None, _ACCOUNT} or query.user is not None:
-            return
+            return found
         if query.state is not State.CLOSED:
-            sessions = hub.sessions
-            numbers = [query.cid] if query.cid is not None else list(sessions)
-            for chunk in _slices(numbers):
-                for number in chunk:
-                    if (session := sessions.get(number)) is not None:
-                        yield session.state()
+            for numbers in _slices([query.cid] if query.cid is not None else list(hub.sessions)):
+                found += [hub.sessions[number].state() for number in numbers if number in hub.sessions]
                 await asyncio.sleep(0)
         if query.state is not State.OPEN:
-            for states in _slices(list(hub.gone)):
-                for state in states:
-                    if query.cid is None or state.client_id == query.cid:
-                        yield state
-                await asyncio.sleep(0)
+            found += [state for state in hub.gone if query.cid in {None, state.client_id}]
+        return found
 
-    async def _add_subscriptions(self, row: dict[str, Any], state: ClientState, left: int, detail: bool) -> int:
-        """Add to `row` what a client is subscribed to, at most `left` of them; returns how many more may be listed."""
-        session = self._server.hub.sessions.get(state.client_id)
-        subscriptions = [] if session is None else session.all_subscriptions()
-        found = []
-        for chunk in _slices(subscriptions[:left]):
-            found += [
-                _subscription(each, state.client_id) if detail else shown_subject(each.describe()[0]) for each in chunk
-            ]
-            await asyncio.sleep(0)
-        if found:
-            row["subscriptions_list_detail" if detail else "subscriptions_list"] = found
-        if len(subscriptions) > left:
-            row["subscriptions_list_cut"] = True
-        return left - len(found)
+    async def _subscriptions(self, clients: list[int]) -> dict[int, tuple[list[Described], bool]]:
+        """What each of `clients` is subscribed to, and whether it is more than that."""
+        found: dict[int, tuple[list[Described], bool]] = {}
+        left, looked_at = _LISTED_MAX, 0
+        for number in clients:
+            session = self._server.hub.sessions.get(number)
+            subscriptions = [] if session is None else session.all_subscriptions()
+            described: list[Described] = []
+            for chunk in _slices(subscriptions[:left]):
+                described += [each.describe() for each in chunk]
+                looked_at += len(chunk)
+                if looked_at >= _SLICE:
+                    looked_at = 0
+                    await asyncio.sleep(0)
+            found[number] = described, len(subscriptions) > left
+            left -= len(described)
+        return found
 
     # /subsz
 
-    async def subsz(self, query: SubszQuery) -> dict[str, Any]:
+    def subsz(self, query: SubszQuery) -> dict[str, Any]:
         """What is counted of subscriptions to core NATS subjects and, when `query` asks for them, a page of these."""
-        hub = self._server.hub
-        found: list[dict[str, Any]] = []
-        total = 0
-        if query.subs and query.account in {None, _ACCOUNT}:
-            for number in list(hub.sessions):
-                session = hub.sessions.get(number)
-                for chunk in _slices([] if session is None else session.all_subscriptions()):
-                    for each in chunk:
-                        subject = each.describe()[0]
-                        # What is the broker's own is no core subject; nor may anybody find out by asking whether it is there.
-                        if subject.startswith(b"$mq9.") or (query.test and not matches(subject, query.test)):
-                            continue
-                        if query.offset <= total < query.offset + query.limit:
-                            found.append({"account": _ACCOUNT, **_subscription(each, number)})
-                        total += 1
-                    await asyncio.sleep(0)
+        counted, total, found = self._ask(self._core_subscriptions(query))
         answer = {
-            "server_id": hub.info["server_id"],
+            "server_id": self._server.hub.info["server_id"],
             "now": go_time(time.time()),
-            **hub.router.statistics(),
+            **counted,
             "total": total,
             "offset": query.offset,
             "limit": query.limit,
         }
-        return answer | ({"subscriptions_list": found} if found else {})
+        rows = [{"account": _ACCOUNT, **_subscription(described, number)} for number, described in found]
+        return answer | ({"subscriptions_list": rows} if rows else {})
+
+    async def _core_subscriptions(self, query: SubszQuery) -> tuple[dict[str, float], int, list[tuple[int, Described]]]:
+        hub = self._server.hub
+        found: list[tuple[int, Described]] = []
+        total = looked_at = 0
+        for number in list(hub.sessions) if query.subs and query.account in {None, _ACCOUNT} else ():
+            session = hub.sessions.get(number)
+            for chunk in _slices([] if session is None else session.all_subscriptions()):
+                for each in chunk:
+                    described = each.describe()
+                    # What is the broker's own is no core subject; nor may anybody find out by asking whether it is there.
+                    if described[0].startswith(b"$mq9.") or (query.test and not matches(described[0], query.test)):
+                        continue
+                    if query.offset <= total < query.offset + query.limit:
+                        found.append((number, described))
+                    total += 1
+                looked_at += len(chunk)
+                if looked_at >= _SLICE:
+                    looked_at = 0
+                    await asyncio.sleep(0)
+        return hub.router.statistics(), total, found
 
 
 def _slices(items: list[Any]) -> Iterable[list[Any]]:
@@ -266,8 +293,8 @@ def _slices(items: list[Any]) -> Iterable[list[Any]]:
         yield chunk
 
 
-def _subscription(subscription: Interest, client_id: int) -> dict[str, Any]:
-    subject, queue, sid, delivered, maximum = subscription.describe()
+def _subscription(described: Described, client_id: int) -> dict[str, Any]:
+    subject, queue, sid, delivered, maximum = described
     row: dict[str, Any] = {"subject": shown_subject(subject)}
     if queue is not None:
         row["qgroup"] = shown_text(queue.decode("utf-8", "replace"))
@@ -275,6 +302,16 @@ def _subscription(subscription: Interest, client_id: int) -> dict[str, Any]:
     if maximum:
         row["max"] = maximum
     return row | {"cid": client_id}
+
+
+def _list_subscriptions(row: dict[str, Any], found: list[Described], cut: bool, detail: bool) -> None:
+    """Add to a row of /connz what its client is subscribed to."""
+    if found and detail:
+        row["subscriptions_list_detail"] = [_subscription(described, row["cid"]) for described in found]
+    elif found:
+        row["subscriptions_list"] = [shown_subject(described[0]) for described in found]
+    if cut:
+        row["subscriptions_list_cut"] = True
 
 
 def _reason(state: ClientState) -> str:
