@@ -40,6 +40,7 @@ class Language:
         needs: the programs of its toolchain.
         build: builds it from the folder of its source into that of what is built.
         command: what runs it, given the folder of what was built.
+        example: the same for the example of docs/clients.md, whose source is the file `example_source`.
     """
 
     name: str
@@ -47,6 +48,8 @@ class Language:
     needs: tuple[str, ...]
     build: Callable[[Path, Path], None]
     command: Callable[[Path], list[str]]
+    example: Callable[[Path], list[str]]
+    example_source: str
 
     @property
     def source(self) -> Path:
@@ -75,6 +78,10 @@ class Language:
         """The command that runs it."""
         return self.command(self.built)
 
+    def run_example(self) -> list[str]:
+        """The command that runs the example; it wants to be told where the broker is."""
+        return self.example(self.built)
+
 
 def _do(command: list[str], folder: Path, **more: str) -> None:
     done = subprocess.run(  # noqa: S603
@@ -85,11 +92,11 @@ def _do(command: list[str], folder: Path, **more: str) -> None:
 
 
 def _go(source: Path, built: Path) -> None:
-    _do(["go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-o", str(built / "client"), "."], source)
+    _do(["go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-o", f"{built}/", "./..."], source)
 
 
 def _javascript(source: Path, built: Path) -> None:
-    for name in ("package.json", "package-lock.json", "client.js"):
+    for name in ("package.json", "package-lock.json", "client.js", "example.js"):
         shutil.copyfile(source / name, built / name)
     _do(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], built)
 
@@ -102,7 +109,7 @@ def _java(source: Path, built: Path) -> None:
     libraries = built / "lib"
     shutil.rmtree(libraries, ignore_errors=True)
     _do(["mvn", "--batch-mode", "--quiet", "dependency:copy-dependencies", f"-DoutputDirectory={libraries}"], source)
-    _do(["javac", "-cp", f"{libraries}/*", "-d", str(built / "classes"), "Client.java"], source)
+    _do(["javac", "-cp", f"{libraries}/*", "-d", str(built / "classes"), "Client.java", "Example.java"], source)
 
 
 def _c(source: Path, built: Path) -> None:
@@ -115,7 +122,8 @@ def _c(source: Path, built: Path) -> None:
         _do(["apt-get", "install", "-q", "-y", "--no-install-recommends", *lacking], source, **quiet)
     warnings = ["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror"]
     libraries = ["-lnats", "-lcjson", "-lpthread"]
-    _do(["cc", *warnings, "-o", str(built / "client"), "client.c", *libraries], source)
+    for name in ("client", "example"):
+        _do(["cc", *warnings, "-o", str(built / name), f"{name}.c", *libraries], source)
 
 
 def _has_library(name: str) -> bool:
@@ -136,31 +144,71 @@ def _python(source: Path, built: Path) -> None:
     _do([*pip, "--require-hashes", "--requirement", "requirements.txt"], source)
 
 
+def _run_java(built: Path, name: str) -> list[str]:
+    # It lives for a second or two, which is too short for the second compiler.
+    return ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{built}/classes:{built}/lib/*", name]
+
+
+def _run_python(built: Path, name: str) -> list[str]:
+    return [str(built / "venv" / "bin" / "python"), str(SOURCES / "python" / name)]
+
+
 LANGUAGES: Final = {
     language.name: language
     for language in (
         Language(
-            "rust", "async-nats", ("cargo", "cc"), _rust, lambda built: [str(built / "debug" / "mq9-test-client")]
+            "rust",
+            "async-nats",
+            ("cargo", "cc"),
+            _rust,
+            lambda built: [str(built / "debug" / "mq9-test-client")],
+            lambda built: [str(built / "debug" / "example")],
+            "src/bin/example.rs",
         ),
-        Language("go", "nats.go", ("go",), _go, lambda built: [str(built / "client")]),
+        Language(
+            "go",
+            "nats.go",
+            ("go",),
+            _go,
+            lambda built: [str(built / "client")],
+            lambda built: [str(built / "example")],
+            "example/main.go",
+        ),
         Language(
             "java",
             "jnats",
             ("java", "javac", "mvn"),
             _java,
-            # It lives for a second or two, which is too short for the second compiler.
-            lambda built: ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{built}/classes:{built}/lib/*", "Client"],
+            lambda built: _run_java(built, "Client"),
+            lambda built: _run_java(built, "Example"),
+            "Example.java",
         ),
-        Language("c", "nats.c", ("cc",), _c, lambda built: [str(built / "client")]),
         Language(
-            "javascript", "nats.js", ("node", "npm"), _javascript, lambda built: ["node", str(built / "client.js")]
+            "c",
+            "nats.c",
+            ("cc",),
+            _c,
+            lambda built: [str(built / "client")],
+            lambda built: [str(built / "example")],
+            "example.c",
+        ),
+        Language(
+            "javascript",
+            "nats.js",
+            ("node", "npm"),
+            _javascript,
+            lambda built: ["node", str(built / "client.js")],
+            lambda built: ["node", str(built / "example.js")],
+            "example.js",
         ),
         Language(
             "python",
             "nats-py",
             (),
             _python,
-            lambda built: [str(built / "venv" / "bin" / "python"), str(SOURCES / "python" / "client.py")],
+            lambda built: _run_python(built, "client.py"),
+            lambda built: _run_python(built, "example.py"),
+            "example.py",
         ),
     )
 }

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import functools
+import json
+import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -93,6 +95,23 @@ def test_it_comes_to_what_it_must(
 @pytest.mark.parametrize("server", WANTED)
 def test_the_program_ends_well(language: str, server: str, played: Callable[[str, str], dict[str, Any]]) -> None:
     assert "exit" not in played(language, server)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_example_of_the_documents_works(language: str, tmp_path: Path) -> None:
+    command(language)
+    with running(MQ9, tmp_path) as server:
+        done = subprocess.run(
+            [*LANGUAGES[language].run_example(), server.url], capture_output=True, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    created, sent, received, fetched, deleted, listed = done.stdout.splitlines()
+    assert json.loads(created)["mail_id"] == "desk"
+    assert json.loads(sent)["pending"] == 1
+    assert received == "high hello"
+    assert [message["payload"] for message in json.loads(fetched)["messages"]] == ["hello"]
+    assert json.loads(deleted) == {"deleted": True}
+    assert [mailbox["messages"] for mailbox in json.loads(listed)["mailboxes"]] == [0]
 
 
 @pytest.fixture(scope="module")

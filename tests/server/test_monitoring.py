@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import subprocess
 import threading
 import time
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ import pytest
 
 from mq9.server.monitoring import go_duration, go_uptime, shown_subject, shown_text
 from tests.server.support import ThreadedServer, create, publish, request
-from tests.support.peers import NEW_NATS_SERVER, NatsServer, free_port
+from tests.support.peers import MONITOR, NEW_NATS_SERVER, NatsServer, free_port, need
 from tests.support.rawclient import RawClient
 
 if TYPE_CHECKING:
@@ -89,6 +90,30 @@ def broker() -> Iterator[ThreadedServer]:
 
 def clients_of(answer: dict[str, Any]) -> list[str]:
     return [row.get("name", "") for row in answer["connections"]]
+
+
+def test_what_nats_top_shows(server: Monitored) -> None:
+    """nats-top reads the pages into nats-server's own types: each value must be of the type that is there."""
+    with (
+        server.client(name="two", lang="t", version="1") as two,
+        server.client(name="one", lang="t", version="1") as one,
+    ):
+        two.send(b"SUB a 1\r\nSUB b 2\r\n" + publish("none", b"12"))
+        one.send(b"SUB a 1\r\n")
+        one.fence()
+        two.send(publish("a", b"123"))
+        two.fence()
+        one.fence()
+        url = f"http://127.0.0.1:{server.http_port}"
+        done = subprocess.run([need(MONITOR), url], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+        assert done.returncode == 0, done.stderr
+        shown = json.loads(done.stdout)
+        assert re.fullmatch(r"2\.\d+\.\d+", shown["version"])
+        assert (shown["in"], shown["out"], shown["connections"]) == ([2, 5], [2, 6], [2, 2, 2])
+        assert shown["lines"] == ["two 2 0 1 2 3 5 t 1 2", "one 1 0 1 0 3 0 t 1 1"]
+        assert shown["slow"] == 0
+        assert [shown[what] for what in ("has_started", "has_memory", "has_closed", "durations")] == [True] * 4
+        assert shown["fanout"] >= 2
 
 
 def _named(answer: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -26,6 +26,7 @@ BUILT: Final = Path(__file__).parents[2] / ".tools" / "bin"
 NATS: Final = "nats"
 DEBIAN_NATS_SERVER: Final = "nats-server"
 NEW_NATS_SERVER: Final = "nats-server-2.12"
+MONITOR: Final = "nats-monitor"
 SYSTEM: Final = "/usr/sbin:/usr/local/sbin"
 REQUIRING: Final = ("CI", "MQ9_REQUIRE_PEERS")
 _DEADLINE_S: Final = 20.0

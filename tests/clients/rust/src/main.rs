@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::{
-    Client, ConnectOptions, Event, HeaderMap, Message, Request, RequestErrorKind, ServerError,
-    Subscriber,
+    Client, ConnectOptions, Event, HeaderMap, Message, Request, RequestErrorKind, ServerError, Subscriber,
 };
 use base64::Engine;
 use bytes::Bytes;
@@ -54,14 +53,9 @@ async fn watched(options: ConnectOptions) -> Outcome<(Client, UnboundedReceiver<
     Ok((client, events))
 }
 
-async fn until_event(
-    events: &mut UnboundedReceiver<Event>,
-    wanted: impl Fn(&Event) -> bool,
-) -> Outcome<()> {
+async fn until_event(events: &mut UnboundedReceiver<Event>, wanted: impl Fn(&Event) -> bool) -> Outcome<()> {
     loop {
-        let event = timeout(PATIENCE, events.recv())
-            .await?
-            .ok_or("the client is gone")?;
+        let event = timeout(PATIENCE, events.recv()).await?.ok_or("the client is gone")?;
         if wanted(&event) {
             return Ok(());
         }
@@ -86,9 +80,7 @@ async fn until(condition: impl Fn() -> bool) -> Outcome<()> {
 }
 
 async fn next(subscription: &mut Subscriber) -> Outcome<Message> {
-    timeout(PATIENCE, subscription.next())
-        .await?
-        .ok_or_else(|| "the subscription has ended".into())
+    timeout(PATIENCE, subscription.next()).await?.ok_or_else(|| "the subscription has ended".into())
 }
 
 fn text(bytes: &Bytes) -> String {
@@ -96,22 +88,12 @@ fn text(bytes: &Bytes) -> String {
 }
 
 fn header(message: &Message, name: &str) -> Option<String> {
-    message
-        .headers
-        .as_ref()?
-        .get(name)
-        .map(|value| value.as_str().to_owned())
+    message.headers.as_ref()?.get(name).map(|value| value.as_str().to_owned())
 }
 
 async fn ask(client: &Client, subject: impl Into<String>, body: Value) -> Outcome {
-    let payload = if body.is_null() {
-        Bytes::new()
-    } else {
-        body.to_string().into()
-    };
-    Ok(serde_json::from_slice(
-        &client.request(subject.into(), payload).await?.payload,
-    )?)
+    let payload = if body.is_null() { Bytes::new() } else { body.to_string().into() };
+    Ok(serde_json::from_slice(&client.request(subject.into(), payload).await?.payload)?)
 }
 
 /// Counts, on a task of its own, what comes; and keeps it.
@@ -135,9 +117,7 @@ fn count(found: &Mutex<Vec<String>>) -> usize {
 async fn connecting() -> Outcome {
     let client = dial(options()).await?;
     let info = client.server_info();
-    Ok(
-        json!({"max_payload": info.max_payload, "has_client_id": info.client_id > 0, "headers": info.headers}),
-    )
+    Ok(json!({"max_payload": info.max_payload, "has_client_id": info.client_id > 0, "headers": info.headers}))
 }
 
 async fn publish_subscribe() -> Outcome {
@@ -146,9 +126,7 @@ async fn publish_subscribe() -> Outcome {
     for number in 0..500 {
         client.publish("flow.a", number.to_string().into()).await?;
     }
-    client
-        .publish("flow.a", vec![0; client.server_info().max_payload].into())
-        .await?;
+    client.publish("flow.a", vec![0; client.server_info().max_payload].into()).await?;
     client.publish("flow.a", Bytes::new()).await?;
     let mut in_order = true;
     for number in 0..500 {
@@ -165,13 +143,7 @@ async fn wildcards() -> Outcome {
     for pattern in ["wild.*.end", "wild.>"] {
         subscriptions.push((pattern, client.subscribe(pattern).await?));
     }
-    for subject in [
-        "wild.a.end",
-        "wild.b.c",
-        "wild",
-        "other.a.end",
-        "wild.last.end",
-    ] {
+    for subject in ["wild.a.end", "wild.b.c", "wild", "other.a.end", "wild.last.end"] {
         client.publish(subject, Bytes::new()).await?;
     }
     let mut found = BTreeSet::new();
@@ -190,12 +162,7 @@ async fn wildcards() -> Outcome {
 async fn queues() -> Outcome {
     let (first, second) = (dial(options()).await?, dial(options()).await?);
     let mut members = Vec::new();
-    for (client, queue) in [
-        (&first, "workers"),
-        (&first, "workers"),
-        (&second, "workers"),
-        (&second, "auditors"),
-    ] {
+    for (client, queue) in [(&first, "workers"), (&first, "workers"), (&second, "workers"), (&second, "auditors")] {
         members.push(collect(client.queue_subscribe("jobs", queue.into()).await?));
     }
     let plain = collect(first.subscribe("jobs").await?);
@@ -212,9 +179,7 @@ async fn queues() -> Outcome {
         round_trip_of(client).await?;
     }
     let all_worked = members[..3].iter().all(|each| count(each) > 0);
-    Ok(
-        json!({"workers": workers(), "auditors": count(&members[3]), "plain": count(&plain), "all_worked": all_worked}),
-    )
+    Ok(json!({"workers": workers(), "auditors": count(&members[3]), "plain": count(&plain), "all_worked": all_worked}))
 }
 
 /// Comes back when the server has dealt with everything that the client has said.
@@ -249,11 +214,7 @@ async fn requests(own_inbox: bool) -> Outcome {
             answer.is_ok_and(|answer| text(&answer.payload) == format!("to {number}"))
         }
     });
-    let right = join_all(asked)
-        .await
-        .into_iter()
-        .filter(|right| *right)
-        .count();
+    let right = join_all(asked).await.into_iter().filter(|right| *right).count();
     Ok(json!({"right": right}))
 }
 
@@ -264,14 +225,10 @@ async fn headers() -> Outcome {
     for (name, value) in [("X-Case", "Kept"), ("lower", "a: b")] {
         some.insert(name, value);
     }
-    client
-        .publish_with_headers("headed", some, "body".into())
-        .await?;
+    client.publish_with_headers("headed", some, "body".into()).await?;
     let mut only = HeaderMap::new();
     only.insert("only", "this");
-    client
-        .publish_with_headers("headed", only, Bytes::new())
-        .await?;
+    client.publish_with_headers("headed", only, Bytes::new()).await?;
     client.publish("headed", "none".into()).await?;
     let mut messages = Vec::new();
     for _ in 0..3 {
@@ -293,9 +250,7 @@ async fn header_empty() -> Outcome {
     let mut subscription = client.subscribe("headed.empty").await?;
     let mut empty = HeaderMap::new();
     empty.insert("empty", "");
-    client
-        .publish_with_headers("headed.empty", empty, Bytes::new())
-        .await?;
+    client.publish_with_headers("headed.empty", empty, Bytes::new()).await?;
     Ok(json!({"values": [header(&next(&mut subscription).await?, "empty")]}))
 }
 
@@ -305,9 +260,7 @@ async fn header_twice() -> Outcome {
     let mut twice = HeaderMap::new();
     twice.append("X-Two", "a");
     twice.append("X-Two", "b");
-    client
-        .publish_with_headers("headed.twice", twice, Bytes::new())
-        .await?;
+    client.publish_with_headers("headed.twice", twice, Bytes::new()).await?;
     let message = next(&mut subscription).await?;
     let headers = message.headers.ok_or("there are no headers")?;
     Ok(json!({"values": headers.get_all("X-Two").map(|value| value.as_str()).collect::<Vec<_>>()}))
@@ -316,9 +269,7 @@ async fn header_twice() -> Outcome {
 async fn no_responders() -> Outcome {
     let client = dial(options()).await?;
     let answer = client.request("nobody.is.there", Bytes::new()).await;
-    Ok(
-        json!({"no_responders": answer.is_err_and(|error| error.kind() == RequestErrorKind::NoResponders)}),
-    )
+    Ok(json!({"no_responders": answer.is_err_and(|error| error.kind() == RequestErrorKind::NoResponders)}))
 }
 
 async fn unsubscribe() -> Outcome {
@@ -401,44 +352,23 @@ async fn reconnect() -> Outcome {
 // mailboxes
 
 async fn create(client: &Client, name: &str, public: bool) -> Outcome<String> {
-    let answer = ask(
-        client,
-        format!("{MAILBOX}CREATE"),
-        json!({"name": name, "public": public, "ttl": 3600}),
-    )
-    .await?;
-    Ok(answer["mail_id"]
-        .as_str()
-        .ok_or("there is no mail_id")?
-        .to_owned())
+    let answer = ask(client, format!("{MAILBOX}CREATE"), json!({"name": name, "public": public, "ttl": 3600})).await?;
+    Ok(answer["mail_id"].as_str().ok_or("there is no mail_id")?.to_owned())
 }
 
 async fn send(client: &Client, mail_id: &str, priority: &str, payload: &str) -> Outcome<u64> {
-    let answer = client
-        .request(
-            format!("{MAILBOX}MSG.{mail_id}{priority}"),
-            payload.to_owned().into(),
-        )
-        .await?;
+    let answer = client.request(format!("{MAILBOX}MSG.{mail_id}{priority}"), payload.to_owned().into()).await?;
     let answer: Value = serde_json::from_slice(&answer.payload)?;
-    answer["msg_id"]
-        .as_u64()
-        .ok_or_else(|| answer.to_string().into())
+    answer["msg_id"].as_u64().ok_or_else(|| answer.to_string().into())
 }
 
 fn column(rows: &Value, name: &str) -> Vec<Value> {
-    rows.as_array()
-        .into_iter()
-        .flatten()
-        .map(|row| row[name].clone())
-        .collect()
+    rows.as_array().into_iter().flatten().map(|row| row[name].clone()).collect()
 }
 
 fn is_private(mail_id: &str) -> bool {
     let letters = |letter: char| letter.is_ascii_lowercase() || ('2'..='7').contains(&letter);
-    mail_id
-        .strip_prefix("m-")
-        .is_some_and(|rest| rest.len() == 26 && rest.chars().all(letters))
+    mail_id.strip_prefix("m-").is_some_and(|rest| rest.len() == 26 && rest.chars().all(letters))
 }
 
 async fn mailbox_create() -> Outcome {
@@ -456,11 +386,7 @@ async fn mailbox_create() -> Outcome {
 }
 
 fn shown(message: &Message) -> String {
-    format!(
-        "{} {}",
-        header(message, "mq9-priority").unwrap_or_default(),
-        text(&message.payload)
-    )
+    format!("{} {}", header(message, "mq9-priority").unwrap_or_default(), text(&message.payload))
 }
 
 async fn mailbox_receive() -> Outcome {
@@ -472,30 +398,19 @@ async fn mailbox_receive() -> Outcome {
     let mut own = HeaderMap::new();
     own.insert("mq9-priority", "high");
     own.insert("my-own", "kept");
-    let answer = client
-        .request_with_headers(subject.clone(), own, "first".into())
-        .await?;
+    let answer = client.request_with_headers(subject.clone(), own, "first".into()).await?;
     let answer: Value = serde_json::from_slice(&answer.payload)?;
-    let ids = [
-        answer["msg_id"].to_string(),
-        normal.to_string(),
-        low.to_string(),
-    ];
+    let ids = [answer["msg_id"].to_string(), normal.to_string(), low.to_string()];
     let mut all = client.subscribe(format!("{subject}.*")).await?;
     let mut high = client.subscribe(format!("{subject}.high")).await?;
     let mut messages = Vec::new();
     for _ in 0..3 {
         messages.push(next(&mut all).await?);
     }
-    client
-        .publish(format!("{subject}.urgent"), "live".into())
-        .await?;
+    client.publish(format!("{subject}.urgent"), "live".into()).await?;
     let live = shown(&next(&mut all).await?);
     send(&client, &name, ".high", "again").await?;
-    let right = messages
-        .iter()
-        .zip(&ids)
-        .all(|(message, id)| header(message, "mq9-msg-id").as_ref() == Some(id));
+    let right = messages.iter().zip(&ids).all(|(message, id)| header(message, "mq9-msg-id").as_ref() == Some(id));
     Ok(json!({
         "got": messages.iter().map(shown).collect::<Vec<_>>(),
         "right": right && header(&messages[0], "my-own").as_deref() == Some("kept"),
@@ -511,22 +426,9 @@ async fn mailbox_fetch() -> Outcome {
     for payload in ["a", "b", "c"] {
         send(&client, &name, "", payload).await?;
     }
-    let first = ask(
-        &client,
-        format!("{MAILBOX}LIST.{name}"),
-        json!({"limit": 2}),
-    )
-    .await?;
-    let second = ask(
-        &client,
-        format!("{MAILBOX}LIST.{name}"),
-        json!({"limit": 2, "after": first["next"]}),
-    )
-    .await?;
-    let pages = [
-        column(&first["messages"], "payload"),
-        column(&second["messages"], "payload"),
-    ];
+    let first = ask(&client, format!("{MAILBOX}LIST.{name}"), json!({"limit": 2})).await?;
+    let second = ask(&client, format!("{MAILBOX}LIST.{name}"), json!({"limit": 2, "after": first["next"]})).await?;
+    let pages = [column(&first["messages"], "payload"), column(&second["messages"], "payload")];
     Ok(json!({"pages": pages, "end": second["next"].is_null()}))
 }
 
@@ -542,9 +444,7 @@ async fn mailbox_delete() -> Outcome {
     }
     let left = ask(&client, format!("{MAILBOX}LIST.{name}"), Value::Null).await?;
     let removed = ask(&client, format!("{MAILBOX}REMOVE.{name}"), Value::Null).await?;
-    let refusal = client
-        .request(format!("{MAILBOX}LIST.{name}"), Bytes::new())
-        .await?;
+    let refusal = client.request(format!("{MAILBOX}LIST.{name}"), Bytes::new()).await?;
     Ok(json!({
         "deleted": deleted,
         "left": column(&left["messages"], "payload"),
@@ -565,8 +465,7 @@ async fn mailbox_list() -> Outcome {
                 create(&client, "list.two", true).await?;
             }
             2 => {
-                let answer =
-                    ask(&client, "$mq9.AI.PUBLIC.LIST", json!({"prefix": "list."})).await?;
+                let answer = ask(&client, "$mq9.AI.PUBLIC.LIST", json!({"prefix": "list."})).await?;
                 listed = column(&answer["mailboxes"], "mail_id");
                 ask(&client, format!("{MAILBOX}REMOVE.list.two"), Value::Null).await?;
             }
@@ -580,27 +479,16 @@ async fn mailbox_list() -> Outcome {
     Ok(json!({"events": events, "listed": listed}))
 }
 
-async fn fetch_work(
-    client: &Client,
-    name: &str,
-    count: usize,
-) -> Outcome<(Vec<String>, Vec<Value>)> {
+async fn fetch_work(client: &Client, name: &str, count: usize) -> Outcome<(Vec<String>, Vec<Value>)> {
     let request = json!({
         "group_name": "workers", "lease_ms": 60_000, "config": {"num_msgs": count, "max_wait_ms": 0},
     });
     let answer = ask(client, format!("$mq9.AI.MSG.FETCH.{name}"), request).await?;
     let mut found = Vec::new();
-    for message in answer["messages"]
-        .as_array()
-        .ok_or("there are no messages")?
-    {
+    for message in answer["messages"].as_array().ok_or("there are no messages")? {
         let payload = message["payload"].as_str().ok_or("there is no payload")?;
         let payload = base64::engine::general_purpose::STANDARD.decode(payload)?;
-        found.push(format!(
-            "{} {}",
-            String::from_utf8_lossy(&payload),
-            message["attempt"]
-        ));
+        found.push(format!("{} {}", String::from_utf8_lossy(&payload), message["attempt"]));
     }
     Ok((found, column(&answer["messages"], "msg_id")))
 }
@@ -629,22 +517,13 @@ async fn mailbox_workers() -> Outcome {
     let name = create(&first, "workers.one", false).await?;
     let mut members = Vec::new();
     for client in [&first, &second] {
-        members.push(collect(
-            client
-                .queue_subscribe(format!("{MAILBOX}MSG.{name}"), "workers".into())
-                .await?,
-        ));
+        members.push(collect(client.queue_subscribe(format!("{MAILBOX}MSG.{name}"), "workers".into()).await?));
         round_trip_of(client).await?;
     }
     for number in 0..40 {
         send(&first, &name, "", &number.to_string()).await?;
     }
-    let found = || {
-        members
-            .iter()
-            .flat_map(|each| each.lock().unwrap().clone())
-            .collect::<Vec<_>>()
-    };
+    let found = || members.iter().flat_map(|each| each.lock().unwrap().clone()).collect::<Vec<_>>();
     until(|| found().into_iter().collect::<BTreeSet<_>>().len() == 40).await?;
     for client in [&first, &second] {
         round_trip_of(client).await?;
@@ -658,10 +537,7 @@ async fn refusal(subject: &str, options: ConnectOptions) -> Outcome<(Client, usi
     let hearing = heard.clone();
     let client = dial(options.event_callback(move |event| {
         if let Event::ServerError(ServerError::Other(said)) = event {
-            hearing.fetch_add(
-                usize::from(said.to_lowercase().contains("permissions violation")),
-                Ordering::SeqCst,
-            );
+            hearing.fetch_add(usize::from(said.to_lowercase().contains("permissions violation")), Ordering::SeqCst);
         }
         async {}
     }))
