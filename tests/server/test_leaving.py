@@ -131,6 +131,20 @@ class HeldStore(MemoryStore):
         await super().commit(commit)
 
 
+def test_many_are_sent_off_within_the_time_that_there_is() -> None:
+    """Each waits for a commit; when these are slow, several leave with one."""
+    with (
+        ThreadedServer(HeldStore(), lame_duck_grace_period=0.0, lame_duck_duration=0.0) as broker,
+        ExitStack() as stack,
+    ):
+        clients = [stack.enter_context(broker.client(protocol=1)) for _ in range(300)]
+        broker.call(broker.server.leave)
+        for client in clients:
+            assert client.rest() == []
+            assert client.infos[-1]["ldm"]
+        assert broker.call(broker.server.left.is_set)
+
+
 def test_who_is_sent_off_has_been_answered() -> None:
     """What a client had asked for is durable and answered before its connection ends."""
     store = HeldStore()

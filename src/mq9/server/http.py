@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _TIMEOUT_S = 10.0
 # Requests at a time, each of which has a thread. One more is hung up on.
 _REQUESTS_MAX = 64
+_LONG = 256
+_PATIENT_ENCODER = json.JSONEncoder()
 _BUSY = b'{"error":"the broker is stopping or busy"}\n'
 _INDEX = b"""<!DOCTYPE html>
 <html lang="en"><title>mq9</title>
@@ -66,7 +68,11 @@ class _WsgiServer(ThreadingWSGIServer):
         if not self._room.acquire(blocking=False):
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # there is no thread that would make room again
+            self._room.release()
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
@@ -133,7 +139,7 @@ class HttpServer:
         page = self._pages.get(path)
         if page is None:
             return _say(start_response, "404 Not Found", b"404 page not found\n", "text/plain; charset=utf-8")
-        self._monitor.requests[path] = self._monitor.requests.get(path, 0) + 1
+        self._monitor.note_request(path)
         try:
             return page(environ, start_response)
         except QueryError as error:
@@ -156,21 +162,28 @@ def _parameters(environ: dict[str, Any]) -> Parameters:
 
 
 def _text(answer: dict[str, Any]) -> Iterable[bytes]:
-    """JSON, a key on a line and an item of a list on a line: for people, too, and never much of it at a time.
-
-    The encoder keeps the interpreter to itself until it has done with what it was given.
-    """
+    """JSON, a key on a line and an item of a list on a line: for people, too."""
     between = b"{\n"
     for key, value in answer.items():
         yield between + json.dumps(key).encode() + b": "
         if isinstance(value, list) and value:
             for at, item in enumerate(value):
-                yield (b"[\n  " if at == 0 else b",\n  ") + json.dumps(item).encode()
+                yield (b"[\n  " if at == 0 else b",\n  ") + _item(item).encode()
             yield b"\n]"
         else:
             yield json.dumps(value).encode()
         between = b",\n"
     yield b"\n}\n"
+
+
+def _item(item: dict[str, Any]) -> str:
+    """JSON of one connection or subscription.
+
+    The encoder in C keeps the interpreter to itself until it has done with what it was given, so it is given nothing long.
+    """
+    if any(isinstance(value, list) and len(value) > _LONG for value in item.values()):
+        return "".join(_PATIENT_ENCODER.iterencode(item))
+    return json.dumps(item)
 
 
 def _say(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,6 @@ log = logging.getLogger("mq9")
 
 REASON = "Server Shutdown"
 _PAUSE_MAX_S = 1.0
-_PAUSE_MIN_S = 0.001
 # How long a client's unanswered requests may keep it here.
 _DURABLE_TIMEOUT_S = 5.0
 
@@ -51,10 +51,15 @@ class LameDuck:
             await asyncio.wait_for(self._hub.all_gone.wait(), self._grace_s)
         sessions = list(self._hub.sessions.values())
         pause_s = min(self._closing_s / max(len(sessions), 1), _PAUSE_MAX_S)
-        at_once = max(1, round(len(sessions) * _PAUSE_MIN_S / self._closing_s))
-        for first in range(0, len(sessions), at_once):
-            await self._send_off(sessions[first : first + at_once])
-            if first + at_once < len(sessions):
+        loop = asyncio.get_running_loop()
+        began, gone = loop.time(), 0
+        while gone < len(sessions):
+            # As many as should be gone by now: with very many clients, or a slow disk, it is several at a time.
+            due = math.ceil(len(sessions) * (loop.time() - began) / self._closing_s)
+            leaving = sessions[gone : max(due, gone + 1)]
+            await self._send_off(leaving)
+            gone += len(leaving)
+            if gone < len(sessions):
                 await asyncio.sleep(random.uniform(pause_s / 2, pause_s))  # noqa: S311 - nobody gains from guessing it
         log.info("lame duck mode: all clients are gone")
 

@@ -12,6 +12,7 @@ import os
 import re
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import UTC, datetime
@@ -125,7 +126,13 @@ class Monitor:
         self._loop = loop
         self._start_s = time.time()
         self._cpu = (time.monotonic(), time.process_time())
-        self.requests: dict[str, int] = {}
+        self._requests: dict[str, int] = {}
+        self._requests_lock = threading.Lock()
+
+    def note_request(self, path: str) -> None:
+        """Count a request for a page."""
+        with self._requests_lock:
+            self._requests[path] = self._requests.get(path, 0) + 1
 
     def _ask(self, gathering: Coroutine[Any, Any, Gathered]) -> Gathered:
         """What the event loop has to say."""
@@ -181,7 +188,7 @@ class Monitor:
             "slow_consumers": hub.slow_consumers,
             "stale_connections": hub.stale_connections,
             "subscriptions": hub.subscriptions,
-            "http_req_stats": dict(self.requests),
+            "http_req_stats": self._requests.copy(),
             "config_load_time": go_time(self._start_s),
             "slow_consumer_stats": {"clients": hub.slow_consumers, "routes": 0, "gateways": 0, "leafs": 0},
             "stale_connection_stats": {"clients": hub.stale_connections, "routes": 0, "gateways": 0, "leafs": 0},
@@ -228,7 +235,9 @@ class Monitor:
                 found += [hub.sessions[number].state() for number in numbers if number in hub.sessions]
                 await asyncio.sleep(0)
         if query.state is not State.OPEN:
-            found += [state for state in hub.gone if query.cid in {None, state.client_id}]
+            for states in _slices(list(hub.gone)):
+                found += [state for state in states if query.cid in {None, state.client_id}]
+                await asyncio.sleep(0)
         return found
 
     async def _subscriptions(self, clients: list[int]) -> dict[int, tuple[list[Described], bool]]:
