@@ -51,8 +51,17 @@ CLASSES: Final = (
     "test_parser.py::ProtocolParserTest",
 )
 AT_A_TIME: Final = 6
-# It gives a server that it starts again one second until its client is back: it is run before all others, alone.
-IN_A_HURRY: Final = "test_client.py::ClientReconnectTest"
+# Tests that fail on a busy machine, on nats-server too, and why. They get three tries, and their classes are run before all others, alone.
+RACES: Final = {
+    "test_client.py::ClientReconnectTest::test_failed_reconnect_removes_servers": (
+        "a server that is started again has one second until its client must be back"
+    ),
+    "test_client.py::ClientDrainTest::test_drain_connection": (
+        "one connection publishes while the subscriptions of another are under way: whose bytes the server reads first is open"
+    ),
+    "test_client.py::ClientDrainTest::test_drain_connection_timeout": "the same",
+}
+TRIES: Final = 3
 PATIENCE_S: Final = 240.0
 
 
@@ -133,10 +142,21 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Outcome
     """What became of every class."""
     suite = Suite(tmp_path_factory.mktemp("natspy"), [sys.executable, str(Path(launcher.__file__))])
     assert {name for name in suite.classes() if not name.startswith("test_js.py::")} == set(CLASSES)
-    found = {IN_A_HURRY: suite.run(IN_A_HURRY)}
-    others = [name for name in CLASSES if name != IN_A_HURRY]
+    racing = {name.rpartition("::")[0] for name in RACES}
+    found = {name: [_tried_again(suite, name, outcome) for outcome in suite.run(name)] for name in racing}
+    others = [name for name in CLASSES if name not in racing]
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         return found | dict(zip(others, pool.map(suite.run, others), strict=True))
+
+
+def _tried_again(suite: Suite, class_name: str, outcome: Outcome) -> Outcome:
+    """What became of a test, at the last of its tries if it is one of RACES."""
+    name = f"{class_name}::{outcome.name}"
+    for _ in range(TRIES - 1 if name in RACES else 0):
+        if not outcome.failure:
+            break
+        (outcome,) = suite.run(name)
+    return outcome
 
 
 @pytest.mark.timeout(400)
