@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 START_MS = 1_800_000_000_000
+TICK_MS = 4
 
 
 class Clock:
@@ -69,6 +70,10 @@ class ThreadedServer:
                 pass
 
         self.call(tick)
+
+    def outlast(self, milliseconds: int) -> None:
+        """Let whatever was to last so long from now be over: durations are never cut short, and timers have ticks of 4 ms."""
+        self.pass_time(milliseconds + TICK_MS)
 
     def client(self, **options: object) -> RawClient:
         """A client that has said CONNECT."""

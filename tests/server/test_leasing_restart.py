@@ -8,7 +8,7 @@ import pytest
 
 from mq9.store.contract import StoreFailedError
 from mq9.store.lmdb_engine import LmdbStore
-from tests.server.support import ThreadedServer, create, request
+from tests.server.support import TICK_MS, ThreadedServer, create, request
 from tests.server.working import GONE, LEASE, MESSAGES, ack, conflict, dead, done, ids, join, leased, send, wanted
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def test_what_runs_out_while_the_broker_is_down_has_run_out_when_it_is_back(tmp_
             done(client, box, msg_id=third, op="nack")
             assert ids(client, box) == [third]
         done(client, box, msg_id=second, op="nack", delay_ms=20_000)
-    broker.clock.now += 30_000
+    broker.clock.now += 30_000 + TICK_MS
     with again(broker, data) as broker, broker.client() as client:
         assert leased(client, box) == [(first, 2), (second, 2)]
         assert dead(client, box) == [(third, 16, "the lease ran out")]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.model import Box, Letter, demand, letter_of
+from tests.simulation.model import Box, Letter, demand, letter_of, passed
 
 if TYPE_CHECKING:
     from mq9.mailboxes.office import PostOffice
@@ -176,7 +176,7 @@ class Groups:
             most = min(work.most + 1 + gathering.under_way, ATTEMPTS_MAX)
             demand(work.least < attempt <= most, f"{letter}: attempt {attempt}, not {work.least + 1} to {most}")
             begun = max(asked.at, self.settled_since) if settling else asked.at
-            until = 0 if work.claimed > asked.place else begun + details["lease_ms"]
+            until = 0 if work.claimed > asked.place else passed(begun, details["lease_ms"])
             work.lease = Lease(asked.client, asked, until)
             work.least = work.most = attempt
             work.done = Sure.NO
@@ -264,7 +264,7 @@ class Groups:
             return
         if op == "extend":
             if work.lease is not None:
-                work.lease = replace(work.lease, until=min(work.lease.until, now + details["lease_ms"]))
+                work.lease = replace(work.lease, until=min(work.lease.until, passed(now, details["lease_ms"])))
             return
         work.lease = None
         work.not_before = 0
@@ -323,10 +323,10 @@ class Groups:
         elif op == "nack":
             work.done = Sure.NO
             work.dead = Sure.YES if former.least >= ATTEMPTS_MAX else work.dead
-            work.not_before = asked.at + details["delay_ms"]
+            work.not_before = passed(asked.at, details["delay_ms"]) if details["delay_ms"] else 0
         elif op == "extend":
             fetch = asked if former.lease is None else former.lease.fetch
-            work.lease = Lease(asked.client, fetch, asked.at + details["lease_ms"], asked.place)
+            work.lease = Lease(asked.client, fetch, passed(asked.at, details["lease_ms"]), asked.place)
         elif op == "dead":
             work.dead = Sure.YES
         elif op == "revive":

@@ -497,6 +497,11 @@ def records(block: bytes) -> Iterator[tuple[int, int, int, int]]:
         at += size
 
 
+def passed(at: int, milliseconds: int) -> int:
+    """The first Unix ms at which so much has passed for certain: what happened at `at` may have happened up to a millisecond later."""
+    return at + 1 + milliseconds
+
+
 def payload_of(token: int, size: int) -> bytes:
     """A payload of about `size` bytes that ends with its token."""
     return b"." * size + b"#%d" % token

@@ -15,6 +15,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memmove
 
 from mq9.mailboxes.index cimport ENTRY_OFFERED, Level, entry_expires, entry_is_gone, level_count_after, level_find, level_peek, level_seek
+from mq9.mailboxes.timers cimport passed
 
 cdef enum:
     # Bytes of a FETCH reply for a message beyond its payload, about.
@@ -330,6 +331,7 @@ cdef class Group:
         cdef Choice choice
         cdef Open* item
         cdef size_t size = 0, cost
+        cdef uint64_t until = passed(now, lease_ms)
         while (handout is None or handout.count < limit) and self.peek((1 << LEVELS) - 1, now, &choice):
             cost = <size_t>choice.entry.size * 4 // 3 + ITEM_OVERHEAD
             if handout is None:
@@ -339,12 +341,12 @@ cdef class Group:
             choice.entry.end |= ENTRY_OFFERED
             item = self.give(&choice, handout)
             item.state = LEASED
-            item.due = now + lease_ms
+            item.due = until
             item.holder = holder
             item.attempts += 1
             size += cost
         if handout is not None:
-            handout.watch(now + lease_ms)
+            handout.watch(until)
             self.touch(handout)
             self._tidy(now)
         return handout

@@ -7,6 +7,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from mq9.mailboxes.group cimport ATTEMPTS_MAX, DEAD, DONE, HANDED, LAPSED, LEASED, RETURNED, Group, Handout, Open
 from mq9.mailboxes.index cimport Entry, entry_is_gone
+from mq9.mailboxes.timers cimport passed
 from mq9.protocol import ProtocolError
 
 
@@ -85,7 +86,7 @@ cdef int _settle_one(
             if item.state == LAPSED and item.holder != holder:
                 group.note_holder(item)
             item.state = LEASED
-            item.due = now + <uint64_t>request.lease_ms
+            item.due = passed(now, request.lease_ms)
             item.holder = holder
             handout.watch(item.due)
             group.touch(handout)
@@ -128,4 +129,4 @@ cdef int _nack(Group group, Handout handout, Open* item, request, uint64_t now) 
     if item.attempts >= ATTEMPTS_MAX:
         return group.bury(handout, item, request.reason or b"given back too often")
     group.explain(handout, item.msg_id, request.reason)
-    return group.put_back(handout, item, RETURNED, now + <uint64_t>request.delay_ms if request.delay_ms else 0, now)
+    return group.put_back(handout, item, RETURNED, passed(now, request.delay_ms) if request.delay_ms else 0, now)
