@@ -256,7 +256,7 @@ def test_an_ack_of_what_is_on_its_way_to_a_receiver_makes_it_done() -> None:
         handed = 100 - len(waiting_for(broker, box))
         last = sent[handed - 1]
         for op in ("nack", "extend", "dead"):
-            assert ack(client, box, msg_id=last, op=op) == conflict(last, "is done")
+            assert ack(client, box, msg_id=last, op=op) == conflict(last, "is on its way to a receiver")
         assert ack(client, box, msg_ids=[last]) == {"error": ""}
         member.reset()
         until(lambda: unfinished(broker, box) > 0, "nothing came back")

@@ -145,6 +145,23 @@ def test_an_ack_that_was_refused_and_said_again_is_durable(tmp_path: Path) -> No
         assert leased(client, box) == [(sent[2], 2)]
 
 
+def test_that_a_message_is_done_is_not_told_before_it_is_durable(tmp_path: Path) -> None:
+    """Should the commit fail, or the broker end before it, the message may be given out again after all."""
+    data = tmp_path / "data"
+    store = FailingStore(data)
+    with ThreadedServer(store) as broker, broker.client() as client, broker.client() as other:
+        box = create(client, ttl=0)
+        (msg_id,) = send(client, box, b"")
+        assert ids(client, box) == [msg_id]
+        store.fails = lambda commit: True
+        assert ack(client, box, msg_id=msg_id)["code"] == 503
+        assert ack(other, box, msg_id=msg_id, op="nack")["code"] == 503
+        store.fails = lambda commit: False
+        assert ack(other, box, msg_id=msg_id, op="nack") == conflict(msg_id, "is done")
+    with again(broker, data) as broker, broker.client() as client:
+        assert ack(client, box, msg_id=msg_id, op="nack") == conflict(msg_id, "is done")
+
+
 def test_a_lease_whose_commit_fails_is_nobodys(tmp_path: Path) -> None:
     store = FailingStore(tmp_path / "data")
     with ThreadedServer(store) as broker, broker.client() as client, broker.client() as other:

@@ -132,14 +132,13 @@ class Groups:
             work.changes += 1
             work.overlaps = True
             work.least = 0
+            work.taken = False
             if work.done is not Sure.NO:  # acked by another while it is on its way to a receiver
                 work.member = None
             if work.done is Sure.YES:
                 work.done = Sure.PERHAPS
             if work.dead is Sure.NO and (work.lease is None or work.lease.until <= now) and work.member is None:
                 work.done = Sure.PERHAPS
-                work.taken = False
-                work.least = 0
 
     def answered_lease(
         self, asked: Asked, reply: dict[str, Any], code: int | None, now: int, *, settling: bool
@@ -294,7 +293,9 @@ class Groups:
             if msg_id in refused:
                 self._may_be_refused(asked, gathering, msg_id, former, reply)
                 if untouched:
-                    gathering.works[msg_id] = former
+                    work = gathering.works[msg_id] = former
+                    if reply["error"] == f"message {msg_id} is done" and not work.overlaps:
+                        work.done = Sure.YES
             elif untouched:
                 self._certain(asked, work, former, msg_id in details.get("listed", ()))
             elif details["op"] == "ack" and msg_id not in details.get("listed", ()):
@@ -358,6 +359,7 @@ class Groups:
             gathering = self.gathering(subscription.box, subscription.group or "", 0)
             work = gathering.work(msg_id)
             work.member = None
+            work.changes += 1
             work.taken = not work.overlaps
             work.done = Sure.YES if work.done is Sure.YES else Sure.PERHAPS
             self._taken.append((gathering, msg_id, work))
@@ -366,7 +368,9 @@ class Groups:
         """A member's connection is gone: what its socket has not taken goes to others, and perhaps what it took just now."""
         gathering = self.gathering(subscription.box, subscription.group or "", 0)
         while subscription.untaken:
-            gathering.work(subscription.untaken.popleft()[1]).member = None
+            work = gathering.work(subscription.untaken.popleft()[1])
+            work.member = None
+            work.changes += 1
         for taken in self._taken:
             if taken[0] is gathering and _is_open(office, gathering, taken[1]):
                 taken[2].taken = False

@@ -71,8 +71,8 @@ cdef int _settle_one(
         if op == "ack":
             if not keep:
                 group.finish(handout, item)
-        elif item.state == HANDED:  # handing over to a receiver counts as done
-            problem = ProtocolError(409, f"message {msg_id} is done")
+        elif item.state == HANDED:  # done, unless the receiver goes away before it has it
+            problem = ProtocolError(409, f"message {msg_id} is on its way to a receiver")
         elif item.state == DEAD:
             if op != "dead":
                 problem = ProtocolError(409, f"message {msg_id} is dead")

@@ -91,17 +91,14 @@ class Leasing:
     ) -> None:
         """Carry out an ACK that came on `subject`; it is answered when it is durable.
 
-        Raises ProtocolError: 404 when there is no such group or message, 409 when a message is not this client's to settle.
+        Raises ProtocolError 404 when there is no such group.
         """
         group = self.office.groups.find(mailbox, request.group.encode())
         if group is None:
             raise ProtocolError(404, NO_GROUP)
         refused = settle(group, request, session.client_id, self.now())
-        settled = _Settled(session, subject, reply, refused, named=bool(request.msg_ids))
-        if len(refused) == max(1, len(request.msg_ids)):
-            settled.apply(self.now())
-        else:
-            self.office.then(settled)
+        # A refusal waits as well: that a message is done, or another's, must not be told before it is certain.
+        self.office.then(_Settled(session, subject, reply, refused, named=bool(request.msg_ids)))
 
     def left(self, session: MailSession) -> None:
         """A client has gone: nobody waits for what it waited for."""
@@ -421,7 +418,7 @@ class _Reading(_Asked):
 
 
 class _Settled:
-    """The answer to an ACK, when what it says is durable."""
+    """The answer to an ACK, when all that it goes by is durable."""
 
     def __init__(
         self,
@@ -439,7 +436,7 @@ class _Settled:
         self._named = named
 
     def apply(self, now: int) -> None:
-        """What was not refused is durable."""
+        """What was not refused is durable, and so is what the refusals tell of."""
         if not self._refused:
             self._session.respond(self._reply, b'{"error": ""}')
             return
