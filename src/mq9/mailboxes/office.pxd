@@ -28,7 +28,7 @@ cdef class PostOffice:
     cdef readonly Groups groups
     cdef readonly Repeats repeats
     cdef readonly Timers expiries          # those of messages, which may be a million at once and nobody waits for
-    cdef readonly dict unsettled           # mail_id → (row or None,): its latest change that is not durable yet
+    cdef readonly dict unsettled           # mail_id → (row or None, the last row): its latest change that is not durable yet
     cdef readonly object refusal           # why nothing can be stored now (ProtocolError), or None
     cdef readonly uint64_t backlog         # bytes of messages that are not durable yet
     cdef readonly uint64_t messages

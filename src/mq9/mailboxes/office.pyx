@@ -139,12 +139,15 @@ cdef class PostOffice:
         batch.rows.append((Table.META, MARKS_KEY, marks.pack()))
 
     def _note(self, bytes mail_id, row):
-        change = (row,)
+        former = self.unsettled.get(mail_id)
+        # With the last row that was asked for, which a removal follows: until that is settled, it says when the mailbox ends.
+        change = (row, row if row is not None or former is None else former[1])
         self.unsettled[mail_id] = change
         self._batch.changes.append((mail_id, change))
 
     def latest_row(self, bytes mail_id not None):
-        """(MailboxRow, or None for its removal) of the latest change to a mailbox that is not durable yet; None for no change."""
+        """(MailboxRow, or None for its removal, and the last row that was asked for) of the latest change to a mailbox that is not
+        durable yet; None when there is none."""
         return self.unsettled.get(mail_id)
 
     def kill(self, Mailbox mailbox not None, uint64_t msg_id):
@@ -664,9 +667,9 @@ cdef class PostOffice:
     cdef bint _is_being_renewed(self, Mailbox mailbox, uint64_t now) except -1:
         """Whether a later end of the mailbox was asked for, and is not durable yet."""
         change = self.unsettled.get(mailbox.name)
-        if change is None or change[0] is None or change[0].number != mailbox.number:
+        if change is None or change[1] is None or change[1].number != mailbox.number:
             return False
-        return change[0].expires_ms == 0 or change[0].expires_ms > now
+        return change[1].expires_ms == 0 or change[1].expires_ms > now
 
     cdef int _dismantle(self, uint32_t budget) except -1:
         """Take the messages of ended mailboxes apart, about `budget` of them."""
