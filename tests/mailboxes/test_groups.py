@@ -31,6 +31,8 @@ ATTEMPTS_MAX = 16
 TICK_MS = 4
 ALL = 31
 WORKERS = st.integers(1, 3)
+# One of them, whose connection is gone.
+GONE = 3
 GROUPS = st.sampled_from(["a", "a", "b"])
 
 
@@ -234,7 +236,7 @@ class GroupMachine(RuleBasedStateMachine):
         else:
             request = AckRequest(name, None, tuple(chosen), op, delay_ms, 7_000)
             listed = []
-        refused = dict(settle(group, request, worker, self.now))
+        refused = dict(settle(group, request, worker, self.now, lambda client: client != GONE))
         for msg_id in chosen:
             self.expect(name, group, msg_id, worker, request, refused.get(msg_id), by_attempt=one)
         if one and op == "ack" and not refused and chosen[0] in listed:
@@ -261,6 +263,13 @@ class GroupMachine(RuleBasedStateMachine):
             assert not by_attempt
             assert state.holder != worker
             return
+        if problem is not None and problem.sentence.endswith("is another worker's"):
+            assert not by_attempt
+            assert state.what in ("leased", "lapsed")
+            assert state.holder not in (0, GONE, worker)
+            return
+        if request.op == "extend" and problem is None:
+            assert by_attempt or state.holder in (0, GONE, worker)
         expected = self.answer_to(state, request.op, self.is_there(msg_id))
         assert (None if problem is None else problem.sentence.removeprefix(f"message {msg_id} ")) == expected, (
             state,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import uvloop
 
 from mq9.server.broker import Server
 from mq9.server.config import Config
-from tests.support.rawclient import RawClient
+from tests.support.rawclient import PATIENCE_S, RawClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,6 +91,14 @@ class ThreadedServer:
         self.loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(10)
         assert not self._thread.is_alive(), "the broker did not stop"
+
+
+def until(true: Callable[[], bool], what: str) -> None:
+    """Wait for something that the other side of a socket brings about."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.005)
 
 
 def request(client: RawClient, subject: str, body: object = None, headers: dict[str, str] | None = None) -> Any:

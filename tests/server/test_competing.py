@@ -11,14 +11,12 @@ import pytest
 
 from mq9.protocol import PRIORITIES
 from mq9.store.lmdb_engine import LmdbStore
-from tests.server.support import ThreadedServer, body_of, create, headers_of, request
+from tests.server.support import ThreadedServer, body_of, create, headers_of, request, until
 from tests.server.working import MESSAGES, ack, conflict, ids, join, leased, send, send_at_once
 from tests.store.post import MAILBOX, Post
 from tests.support.broker import BrokerProcess
-from tests.support.rawclient import PATIENCE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tests.support.rawclient import RawClient
@@ -35,14 +33,6 @@ def unfinished(broker: ThreadedServer, mail_id: str, group: str = "g") -> int:
         return 0 if found is None else len(found.open)
 
     return broker.call(count)
-
-
-def until(true: Callable[[], bool], what: str) -> None:
-    """Wait for something that the other side of a socket brings about."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.005)
 
 
 def take(client: RawClient, count: int) -> list[bytes]:

@@ -8,7 +8,7 @@ import pytest
 
 from mq9.store.contract import StoreFailedError
 from mq9.store.lmdb_engine import LmdbStore
-from tests.server.support import TICK_MS, ThreadedServer, create, request
+from tests.server.support import TICK_MS, ThreadedServer, create, request, until
 from tests.server.working import GONE, LEASE, MESSAGES, ack, conflict, dead, done, ids, join, leased, send, wanted
 
 if TYPE_CHECKING:
@@ -95,6 +95,24 @@ def test_what_runs_out_while_the_broker_is_down_has_run_out_when_it_is_back(tmp_
         assert leased(client, box) == [(first, 2), (second, 2)]
         assert dead(client, box) == [(third, 16, "the lease ran out")]
         assert ack(client, box, msg_id=gone) == GONE
+
+
+def test_a_worker_that_has_lost_its_connection_extends_its_lease_over_another(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with ThreadedServer(LmdbStore(data)) as broker, broker.client() as second:
+        box = create(second, ttl=0)
+        one, two = send(second, box, b"", b"")
+        with broker.client() as first:
+            assert ids(first, box, lease_ms=1_000) == [one, two]
+            done(second, box, msg_id=two, op="extend", attempt=1)
+            assert ack(first, box, msg_id=two, op="extend") == conflict(two, "is another worker's")
+        until(lambda: len(broker.server.hub.sessions) == 1, "the first one does not go")
+        done(second, box, msg_id=one, op="extend", lease_ms=60_000)
+        broker.outlast(30_000)
+        with broker.client() as third:
+            assert ids(third, box, count=1) == [two]
+    with again(broker, data) as broker, broker.client() as client:
+        done(client, box, msg_id=one, op="extend")  # nobody knows who had it before the restart
 
 
 def test_groups_of_a_mailbox_that_ended_are_not_there_after_a_restart(tmp_path: Path) -> None:

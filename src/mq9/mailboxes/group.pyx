@@ -197,12 +197,12 @@ cdef class Handout(TimerOwner):
         cdef uint32_t at
         return [(self.items[at].msg_id, self.items[at].attempts) for at in range(self.count)]
 
-    def leased(self):
-        """As `listing`, of those that are leased, or were and are nobody else's: not of what was given back or is dead."""
+    def leased(self, uint64_t holder):
+        """As `listing`, of those that are leased to a client, or were and nobody else's since: not of what was given back or is dead."""
         cdef uint32_t at
         return [
             (self.items[at].msg_id, self.items[at].attempts)
-            for at in range(self.count) if self.items[at].state in (LEASED, LAPSED)
+            for at in range(self.count) if self.items[at].state in (LEASED, LAPSED) and self.items[at].holder == holder
         ]
 
 
@@ -494,15 +494,18 @@ cdef class Group:
                 handout.reasons = {}
             handout.reasons[msg_id] = reason
 
-    def give_back(self, Handout handout not None, reached, uint64_t now):
-        """Of the handout, only the msg_ids in `reached` got to somebody: give the others out again, no attempt counted."""
+    def give_back(self, Handout handout not None, reached, uint64_t holder, uint64_t now):
+        """Of the handout, only the msg_ids in `reached` got to the client `holder`: give the others out again, no attempt counted.
+
+        What is on its way to a receiver is held by nobody: 0.
+        """
         cdef uint32_t at
         cdef Open* item
         if self.gone:
             return
         for at in range(handout.count):
             item = &handout.items[at]
-            if item.state not in (LEASED, HANDED) or item.msg_id in reached:
+            if item.state not in (LEASED, HANDED) or item.holder != holder or item.msg_id in reached:
                 continue
             if item.state == LEASED:
                 item.attempts -= 1

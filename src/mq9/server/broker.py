@@ -155,7 +155,12 @@ class Server:
         self.rewriter = Rewriter(self.office, self.block_reader, self.now)
         self.fetcher = Fetcher(self.block_reader, self.office.groups, self.config.max_payload, self.now)
         self.leasing = Leasing(
-            self.office, self.block_reader, self.config.max_payload, self.config.max_groups, self.now
+            self.office,
+            self.block_reader,
+            self.config.max_payload,
+            self.config.max_groups,
+            self.now,
+            lambda client_id: client_id in self.hub.sessions,
         )
         self.api = Api(self.office, self.config, self.fetcher, self.leasing, self.now)
         self.hub = MailHub(

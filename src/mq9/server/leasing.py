@@ -42,16 +42,24 @@ class Leasing:
         payload_max: bytes that a reply may have.
         groups_max: how many groups a mailbox may have.
         now: gives Unix ms.
+        is_connected: whether the client of this number is.
     """
 
     def __init__(
-        self, office: PostOffice, blocks: BlockReader, payload_max: int, groups_max: int, now: Callable[[], int]
+        self,
+        office: PostOffice,
+        blocks: BlockReader,
+        payload_max: int,
+        groups_max: int,
+        now: Callable[[], int],
+        is_connected: Callable[[int], bool],
     ) -> None:
         self.office = office
         self.blocks = blocks
         self.payload_max = payload_max
         self.groups_max = groups_max
         self.now = now
+        self._is_connected = is_connected
         self._tasks: set[asyncio.Task[None]] = set()
         # For each client what it waits for: FETCHes, and requests that look for the message to begin with.
         self._under_way: dict[int, set[object]] = {}
@@ -96,7 +104,7 @@ class Leasing:
         group = self.office.groups.find(mailbox, request.group.encode())
         if group is None:
             raise ProtocolError(404, NO_GROUP)
-        refused = settle(group, request, session.client_id, self.now())
+        refused = settle(group, request, session.client_id, self.now(), self._is_connected)
         # A refusal waits as well: that a message is done, or another's, must not be told before it is certain.
         self.office.then(_Settled(session, subject, reply, refused, named=bool(request.msg_ids)))
 
@@ -299,7 +307,7 @@ class _Lease(_Asked):
             self.mailbox_ended()
             return
         items: list[tuple[int, bytes]] = []
-        listing = self._handout.leased() if self.is_open() else []
+        listing = self._handout.leased(self.holder) if self.is_open() else []
         for at, (msg_id, attempt) in enumerate(listing):
             place = self.mailbox.where(msg_id, now)
             if place is None:
@@ -314,7 +322,7 @@ class _Lease(_Asked):
     def fail(self, error: ProtocolError) -> None:
         """The leases are not: whatever comes next may be leased anew."""
         if self._handout is not None:
-            self.group.give_back(self._handout, (), self._leasing.now())
+            self.group.give_back(self._handout, (), self.holder, self._leasing.now())
         self.refuse(error)
 
     async def _read_rest(
@@ -329,7 +337,7 @@ class _Lease(_Asked):
                     items.append((msg_id, leased_item(found[0], found[1], attempt)))
         except StoreError as error:
             # Refused when the leases are given back for certain: none of them may be left after a crash.
-            self.group.give_back(handout, (), self._leasing.now())
+            self.group.give_back(handout, (), self.holder, self._leasing.now())
             self._leasing.office.then(_Refused(self, _unreadable(error)))
             return
         now = self._leasing.now()
@@ -337,7 +345,7 @@ class _Lease(_Asked):
             self.mailbox_ended()
             return
         # While they were read, they may have ended, or a short lease may have run out, and another have got them.
-        held = {msg_id for msg_id, _ in handout.leased() if self.mailbox.where(msg_id, now) is not None}
+        held = {msg_id for msg_id, _ in handout.leased(self.holder) if self.mailbox.where(msg_id, now) is not None}
         self._respond_fitting(handout, [(msg_id, item) for msg_id, item in items if msg_id in held])
 
     def _respond_fitting(self, handout: Handout, items: list[tuple[int, bytes]]) -> None:
@@ -350,7 +358,7 @@ class _Lease(_Asked):
             fitting += 1
         if fitting < len(items) or not self.is_open():
             reached = {msg_id for msg_id, _ in items[:fitting]}
-            self.group.give_back(handout, reached, self._leasing.now())
+            self.group.give_back(handout, reached, self.holder, self._leasing.now())
         self.respond([item for _, item in items[:fitting]])
 
 
