@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mq9.store.lmdb_engine import LmdbStore
-from tests.server.support import ThreadedServer, create, publish, request
+from tests.server.support import ThreadedServer, create, publish, request, until
 from tests.server.working import (
     LEASE,
     MESSAGES,
@@ -397,3 +397,46 @@ def test_what_was_leased_to_another_while_it_was_read_is_not_in_the_answer(tmp_p
         broker.call(store.let_go.set)
         assert told(second) == [(sent[0], 2), (sent[1], 1)]
         assert told(first) == []
+
+
+@pytest.mark.parametrize("group", ["g", None])
+def test_it_goes_on_waiting_when_all_that_was_chosen_for_it_has_ended(tmp_path: Path, group: str | None) -> None:
+    data = tmp_path / "data"
+    with ThreadedServer(LmdbStore(data)) as broker, broker.client() as client:
+        box = create(client, ttl=0)
+        for _ in range(2):
+            request(client, MESSAGES + box, b"", {"mq9-ttl": "10"})
+    store = SlowReads(data)
+    with ThreadedServer(store) as broker, broker.client() as client, broker.client() as other:
+        broker.call(store.let_go.clear)
+        begin_lease(client, box, group, wait=60_000)
+        broker.pass_time(10_000)
+        broker.call(store.let_go.set)
+        assert client.fence() == []
+        until(lambda: waiting(broker, box) == 1, "it does not wait")
+        (msg_id,) = send(other, box, b"")
+        assert [given for given, _ in told(client)] == [msg_id]
+        broker.call(store.let_go.clear)
+        begin_lease(client, box, group, wait=50_000, inbox="another")
+        broker.pass_time(50_000)
+        if group is None:  # what there is, is given to it again
+            assert len(told(client)) == 1
+        else:
+            assert told(client) == []
+
+
+def test_at_its_end_it_is_answered_though_what_was_chosen_for_it_has_ended(tmp_path: Path) -> None:
+    """Not before something that is there, and comes after that, is given to it."""
+    with ThreadedServer() as broker, broker.client() as client:
+        box = create(client, ttl=0)
+        ended, there = send(client, box, b"", b"")
+        for expected in ([there], []):
+            frames = b"SUB gone 7\r\n" + publish(f"$mq9.AI.MAILBOX.DELETE.{box}.{ended}", b"", "gone")
+            # Both in one turn: the lease is chosen before the deletion is in force, and answered after it.
+            client.send(frames + b"SUB got 8\r\n" + publish(LEASE + box, json.dumps(wanted(count=1)).encode(), "got"))
+            answers = [answer(client), answer(client)]
+            (got,) = [[item["msg_id"] for item in said["messages"]] for said in answers if "messages" in said]
+            assert got == expected
+            client.send(b"UNSUB 7\r\nUNSUB 8\r\n")
+            ended = there
+            done(client, box, msg_ids=expected, op="nack") if expected else None

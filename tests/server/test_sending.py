@@ -174,6 +174,27 @@ def test_a_group_gets_what_appears_behind_it_once(server: ThreadedServer, client
         assert worker.fence() == []
 
 
+def test_a_group_hears_of_many_in_slices_before_it_is_asked(server: ThreadedServer, client: RawClient) -> None:
+    """Whatever is asked of it meanwhile is carried out after that, in the order in which it came."""
+    mail_id = create(client)
+    late = [send(client, mail_id, mq9_delay=1) for _ in range(30)]
+    first = send(client, mail_id)
+    assert lease(client, mail_id, "g") == [first]
+    server.call(lambda: setattr(server.server.office.groups, "slice_max", 4))
+    with server.client() as worker, server.client() as member:
+        server.outlast(1_000)
+        fetch = json.dumps({"group_name": "g", "config": {"num_msgs": 20, "max_wait_ms": 0}}).encode()
+        ack = json.dumps({"group_name": "g", "msg_ids": [first, late[29]]}).encode()
+        asked = publish(f"{MSG}FETCH.{mail_id}", fetch, "in.1") + publish(f"{MSG}ACK.{mail_id}", ack, "in.2")
+        worker.send(b"SUB in.* 1\r\n" + asked)
+        answers = [json.loads(body_of(worker.frame() or b"")) for _ in range(2)]
+        assert [item["msg_id"] for item in answers[0]["messages"]] == late[:20]
+        assert answers[1]["msg_ids"] == [late[29]]
+        assert answers[1]["error"] == f"message {late[29]} was not handed out"
+        member.send(f"SUB {MESSAGES}{mail_id} g 1\r\n".encode())
+        assert delivered([member.frame() or b"" for _ in range(10)]) == late[20:]
+
+
 def test_a_fetch_that_waits_is_answered_when_something_appears(server: ThreadedServer, client: RawClient) -> None:
     mail_id = create(client)
     late = send(client, mail_id, mq9_delay=1)

@@ -62,5 +62,5 @@ cdef class PostOffice:
     cdef uint32_t _fire_due(self, Timers timers, uint64_t now, uint32_t budget) except? 0
     cdef int _fire(self, Mailbox mailbox, uint64_t msg_id, uint64_t now) except -1
     cdef int _appear(self, Mailbox mailbox, uint64_t msg_id) except -1
-    cdef int _tell_of_appeared(self) except -1
+    cdef int _list_appeared(self) except -1
     cdef int _take_out(self, Mailbox mailbox, int priority, Entry* entry) except -1

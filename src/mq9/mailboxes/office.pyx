@@ -383,12 +383,12 @@ cdef class PostOffice:
 
     cdef int place(self, Mailbox mailbox, int priority, Entry* entry, uint64_t visible_ms) except -1:
         """Put a stored message where it belongs; one that is to be seen at `visible_ms` (Unix ms), where nobody sees it until then."""
-        # By the wheel's time and not by the clock: groups store until when of the former they have been told what appeared.
-        if visible_ms > self.timers.finished():
+        # By the wheel's time and not by the clock: groups store until when of the former they have heard what appeared.
+        if self.timers.has_come(visible_ms):
+            mailbox.add(priority, entry)
+        else:
             mailbox.delay(priority, entry)
             self.timers.add(visible_ms, mailbox, entry.msg_id)
-        else:
-            mailbox.add(priority, entry)
         self.messages += 1
         self.message_bytes += entry.size
         if entry_expires(entry):
@@ -568,12 +568,14 @@ cdef class PostOffice:
         self._dismantle(budget)
         fired = self._fire_due(self.timers, now, budget)
         self._fire_due(self.expiries, now, budget - min(fired, budget))
-        self._tell_of_appeared()
+        self._list_appeared()
+        if not self.timers.is_halfway():
+            self.groups.forget_kept(budget)
         self.timers.sweep(_is_stale, now, budget)
         self.expiries.sweep(_is_stale, now, budget)
         if self.blocks.emptied or self._expired_rows or self._batch or self.groups.has_changes():
             self.tell()
-        return bool(self._dismantling) or self.timers.is_behind(now) or self.expiries.is_behind(now)
+        return bool(self._dismantling) or bool(self.groups.keeping) or self.timers.is_behind(now) or self.expiries.is_behind(now)
 
     def next_due(self):
         """The Unix ms before which `tick` has nothing to do, or None when there will be nothing."""
@@ -611,8 +613,8 @@ cdef class PostOffice:
             self._appeared.append((msg_id, rank, mailbox))
         return 0
 
-    cdef int _tell_of_appeared(self) except -1:
-        """Let those who are past the messages that have appeared know of them, in the order of the msg_ids."""
+    cdef int _list_appeared(self) except -1:
+        """List the messages that have appeared for those who are past them, in the order of the msg_ids."""
         cdef Mailbox mailbox
         cdef uint64_t msg_id
         cdef int rank

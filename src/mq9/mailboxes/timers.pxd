@@ -54,6 +54,8 @@ cdef class Timers:
     cdef void lost_one_fired(self) noexcept
     cdef int hurry(self) except -1
     cdef uint64_t finished(self) noexcept
+    cdef bint is_halfway(self) noexcept
+    cdef bint has_come(self, uint64_t due) noexcept
     cdef bint pop(self, uint64_t now, Timer* timer) except -1
     cdef int sweep(self, is_stale_t is_stale, uint64_t now, uint32_t budget) except -1
     cdef int _open_slot(self) except -1

@@ -38,8 +38,6 @@ log = logging.getLogger("mq9")
 # no responders with the subject), so it is the nats-server release whose core protocol this broker follows.
 NATS_VERSION = "2.12.0"
 ALIVE_CHECK_S = 1.0
-# Timers fired in one slice.
-TICK_BUDGET = 4_096
 STOP_TIMEOUT_S = 5.0
 
 
@@ -62,6 +60,9 @@ class Server:
         clock: gives Unix ms; for tests, which set the time instead of waiting for it.
         store: the engine; by default the one that `config` asks for.
     """
+
+    # Timers fired in one slice.
+    tick_budget = 4_096
 
     def __init__(self, config: Config, clock: Callable[[], int] | None = None, store: Store | None = None) -> None:
         self.config = config
@@ -139,7 +140,7 @@ class Server:
 
     def tick(self) -> bool:
         """Let the time that has come bring about what it does; returns whether more is left for another slice."""
-        more = self.office.tick(self.now(), TICK_BUDGET)
+        more = self.office.tick(self.now(), self.tick_budget)
         self._deliver()
         self.rewriter.wake()
         return more
