@@ -44,7 +44,7 @@ class Asked:
 
 @dataclass(eq=False)
 class Subscription:
-    """A client's subscription to a mailbox: plain, or as a member of a group."""
+    """A client's subscription to a mailbox: plain, or as a member of a group. `cursors`: the highest msg_id of each rank."""
 
     client: Client
     sid: bytes
@@ -53,6 +53,7 @@ class Subscription:
     mask: int
     group: str | None
     given: set[int] = field(default_factory=set)
+    cursors: dict[int, int] = field(default_factory=dict)
     untaken: deque[tuple[int, int]] = field(default_factory=deque)
     ended: bool = False
     confirmed: bool = False
