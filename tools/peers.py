@@ -1,8 +1,9 @@
 """Installs the programs that the tests and the benchmark hold mq9 against.
 
 They are nats-server, Redis and RabbitMQ as Debian ships them; strace, which shows that a reply follows its fsync; valgrind, which
-counts instructions; and, built with Go from the versions pinned in tools/natscli, the newest nats-server and its command line
-tool `nats`. Run by `make peers` and by CI; what is there already is left alone.
+counts instructions; and, built with Go from the versions pinned in tools/natscli, the newest nats-server, its command line tool
+`nats`, and a program that reads monitoring pages into nats-server's own types, as nats-top does. Run by `make peers` and by CI;
+what is there already is left alone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ NEW_NATS_SERVER: Final = "nats-server-2.15"
 PACKAGES: Final = {
     "nats": "github.com/nats-io/natscli/nats",
     NEW_NATS_SERVER: "github.com/nats-io/nats-server/v2",
+    "nats-monitor": "./monitor",
 }
 
 
@@ -37,15 +39,16 @@ def main() -> int:
 
 
 def built(name: str) -> str | None:
-    """The path of one of PACKAGES, if it was built since its version was pinned."""
+    """The path of one of PACKAGES, if it was built since what it is built from was changed."""
     program = BUILT / name
-    if not program.exists() or program.stat().st_mtime < (PINS / "go.sum").stat().st_mtime:
+    newest = max(path.stat().st_mtime for path in PINS.rglob("*") if path.is_file())
+    if not program.exists() or program.stat().st_mtime < newest:
         return None
     return str(program)
 
 
 def build(name: str) -> str | None:
-    """Build one of PACKAGES, unless that was done since its version was pinned; gives the reason when it fails."""
+    """Build one of PACKAGES, unless that was done since what it is built from was changed; gives the reason when it fails."""
     if built(name):
         return None
     if shutil.which("go") is None:

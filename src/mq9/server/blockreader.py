@@ -51,7 +51,7 @@ class BlockReader:
         if task is None:
             task = asyncio.get_running_loop().create_task(self._read(number))
             self._reading[number] = task
-            task.add_done_callback(lambda _: self._reading.pop(number, None))
+            task.add_done_callback(lambda task: self._has_read(number, task))
         return await asyncio.shield(task)
 
     async def find(
@@ -75,6 +75,11 @@ class BlockReader:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _has_read(self, number: int, task: asyncio.Task[bytes | None]) -> None:
+        del self._reading[number]
+        if not task.cancelled():
+            task.exception()  # whoever wanted the block may have gone away, and then nobody asks for the error
 
     async def _read(self, number: int) -> bytes | None:
         async with self._room:
