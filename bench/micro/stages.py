@@ -238,13 +238,13 @@ def work(n: int) -> Callable[[], int]:
         while (handout := group.lease(_BATCH, 1 << 20, _LEASE_MS, 1, NOW_MS)) is not None:
             broker.commit()
             ids = []
-            for msg_id, attempts in handout.leased():
+            for msg_id, attempts in handout.leased(1):
                 where = broker.mailbox.where(msg_id, NOW_MS)
                 assert where is not None
                 assert leased_item(blocks[where[0]], where[1], attempts)
                 ids.append(msg_id)
             refused: list[tuple[int, ProtocolError]] = settle(
-                group, AckRequest(group="workers", msg_ids=tuple(ids)), 1, NOW_MS
+                group, AckRequest(group="workers", msg_ids=tuple(ids)), 1, NOW_MS, lambda client: True
             )
             assert not refused
             broker.commit()
