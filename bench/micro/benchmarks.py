@@ -109,6 +109,7 @@ ALL: Final = (
 
 # Compiled, but not passed by every message: each says when it is.
 NOT_ON_THE_PATH: Final = {
+    "mailboxes/appeared": "for messages with mq9-delay",
     "mailboxes/keys": "for messages with mq9-key",
     "native/base32": "for mailboxes that are created",
     "store/writer": "its work is two system calls for each commit",
