@@ -145,14 +145,15 @@ cdef int append_leased(buffer_t* json_, const char* record, int attempt) except 
 
 
 def compose(Handout handout not None, uint64_t holder, BlockCache cache not None, uint64_t now, size_t bytes_max):
-    """The messages of a handout that are still leased to a client, as JSON with commas between, if all their blocks are in memory.
+    """The messages of a handout that are still leased to a client, as JSON with commas between.
 
     Arguments:
         holder: the client's number.
         now: Unix ms.
         bytes_max: as many as fit into so much, but always one.
 
-    Returns (JSON, whether messages have ended, None if all others are in it or else the msg_ids that are), or None.
+    Returns (JSON, whether messages have ended, None if all others are in it or else the msg_ids that are); or the number of a block that
+    is not in memory and has to be.
     """
     cdef Mailbox mailbox = handout.group.mailbox
     cdef Block block = None
@@ -177,7 +178,7 @@ def compose(Handout handout not None, uint64_t holder, BlockCache cache not None
             if block is None or block.number != entry.block:
                 block = cache.get(entry.block)
                 if block is None:
-                    return None
+                    return entry.block
             before = json_.size
             if before:
                 buffer_append(&json_, b", ", 2)

@@ -34,6 +34,8 @@ log = logging.getLogger("mq9")
 LEASES_MAX = 64
 _ALL = 31
 _REPLY_OVERHEAD = 64
+# Blocks that are kept in memory for one answer.
+_BLOCKS_MAX = 16
 
 
 class Leasing:
@@ -363,12 +365,18 @@ class _Lease(_Asked):
         if not self.is_open():
             self._respond_fitting(self._handout, [], ended=False)
             return
+        missing = self._compose(self._handout, now)
+        if missing is not None:
+            self._leasing.spawn(self._read(self._handout, missing))
+
+    def _compose(self, handout: Handout, now: int) -> int | None:
+        """Answer, unless a block has to be read for that: its number."""
         bytes_max = self._leasing.payload_max - _REPLY_OVERHEAD
-        composed = compose(self._handout, self.holder, self._leasing.office.delivery.cache, now, bytes_max)
-        if composed is None:
-            self._leasing.spawn(self._read(self._handout))
-        else:
-            self._answer(self._handout, *composed)
+        composed = compose(handout, self.holder, self._leasing.office.delivery.cache, now, bytes_max)
+        if isinstance(composed, int):
+            return composed
+        self._answer(handout, *composed)
+        return None
 
     def fail(self, error: ProtocolError) -> None:
         """The leases are not: whatever comes next may be leased anew."""
@@ -376,22 +384,34 @@ class _Lease(_Asked):
             self.group.give_back(self._handout, (), self.holder, self._leasing.now())
         self.refuse(error)
 
-    async def _read(self, handout: Handout) -> None:
-        """Not all of the messages are in memory."""
-        items: list[tuple[int, bytes]] = []
-        listing = handout.leased(self.holder)
+    async def _read(self, handout: Handout, missing: int | None) -> None:
+        """Bring block `missing`, and whatever else it takes, into memory, and answer."""
         try:
-            for msg_id, attempt in listing:
-                found = await self._leasing.blocks.find(self.mailbox, msg_id, self._leasing.now)
-                if found is not None and found[0] is None:
-                    self.group.discard(msg_id)
-                elif found is not None and found[0] is not None:
-                    items.append((msg_id, leased_item(found[0], found[1], attempt)))
+            for _ in range(_BLOCKS_MAX):
+                if missing is None or await self._leasing.blocks.read(missing) is None:
+                    break
+                now = self._leasing.now()
+                if self.group.gone or self.mailbox.is_expired(now):
+                    self.mailbox_ended()
+                    return
+                missing = self._compose(handout, now)
+            if missing is not None:
+                await self._read_each(handout)
         except StoreError as error:
             # Refused when the leases are given back for certain: none of them may be left after a crash.
             self.group.give_back(handout, (), self.holder, self._leasing.now())
             self._leasing.office.then(_Refused(self, _unreadable(error)))
-            return
+
+    async def _read_each(self, handout: Handout) -> None:
+        """Read message by message: a block is damaged, or there are more of them than are kept in memory."""
+        items: list[tuple[int, bytes]] = []
+        listing = handout.leased(self.holder)
+        for msg_id, attempt in listing:
+            found = await self._leasing.blocks.find(self.mailbox, msg_id, self._leasing.now)
+            if found is not None and found[0] is None:
+                self.group.discard(msg_id)
+            elif found is not None and found[0] is not None:
+                items.append((msg_id, leased_item(found[0], found[1], attempt)))
         now = self._leasing.now()
         if self.group.gone or self.mailbox.is_expired(now):
             self.mailbox_ended()
