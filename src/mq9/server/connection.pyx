@@ -233,6 +233,13 @@ cdef class Connection(FrameHandler):
             return 0
         return max(self.shared.write_high - self.output_size, 0)
 
+    cdef Py_ssize_t held(self) except -1:
+        """How many bytes of output the socket has not taken yet, over TLS about."""
+        cdef Py_ssize_t size = self.transport.get_write_buffer_size()
+        if self.carrier is not None:
+            size += self.carrier.get_write_buffer_size()
+        return size
+
     cdef int _flush(self) except -1:
         cdef Py_ssize_t size = self.output_size, written
         if size == 0 or self.closed:
@@ -244,7 +251,7 @@ cdef class Connection(FrameHandler):
         else:
             self._write_later(written)
         if self.write_paused:
-            self.backlog = self.transport.get_write_buffer_size()
+            self.backlog = self.held()
             if self._may_cut_off and self.backlog > self.shared.pending_max:
                 self.shared.slow_consumers += 1
                 self.abort("Slow Consumer (Pending Bytes)")
@@ -259,8 +266,8 @@ cdef class Connection(FrameHandler):
         if self.transport.is_closing():
             return 0  # it drops what it is given, so that it holds nothing is no sign
         if self._transport_holds:
-            held += self.transport.get_write_buffer_size()
-        self.taken = max(self.taken, self.position - held)
+            held += self.held()
+        self.taken = max(self.taken, self.position - min(held, self.position))
         return self.output_taken()
 
     cdef int _ends_softly(self) except -1:
@@ -282,10 +289,12 @@ cdef class Connection(FrameHandler):
         cdef Py_ssize_t size = self.output_size
         cdef const char* data = self._output_data
         cdef int socket = self._socket
-        if self._transport_holds:
-            self._transport_holds = self.transport.get_write_buffer_size() > 0
-        if socket < 0 or self._transport_holds:
+        if socket < 0:
             return 0
+        if self._transport_holds:
+            self._transport_holds = self.held() > 0
+            if self._transport_holds:
+                return 0
         with nogil:
             written = send(socket, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
         return max(written, 0)
@@ -333,6 +342,19 @@ cdef class Connection(FrameHandler):
         self._read_pauses -= 1
         if self._read_pauses == 0 and not self.closed:
             self.transport.resume_reading()
+
+    def hold(self):
+        """Let what this client says wait, frames that have been read included, until `go_on`."""
+        self.waits = True
+        self.pause_reading()
+
+    def go_on(self):
+        """Take back `hold`."""
+        self.waits = False
+        if self._rest.size and not self.stopped:
+            self.get_buffer(0)
+            self.buffer_updated(0)
+        self.resume_reading()
 
     def close(self, str reason not None, bytes last not None=b""):
         """End the connection after everything that was sent, and `last`, has been written."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
@@ -11,11 +11,13 @@ from prometheus_client import make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
 from mq9.server.config import ConfigError
+from mq9.server.passwords import same
 
 if TYPE_CHECKING:
     from mq9.server.metrics import Metrics
 
 _TIMEOUT_S = 10.0
+_CHALLENGE = (("WWW-Authenticate", "Bearer"),)
 
 StartResponse = Callable[..., Any]
 
@@ -36,11 +38,15 @@ class HttpServer:
         host, port: where it listens; 0 takes a free port, which `port` then names.
         metrics: what it shows.
         is_healthy: whether the broker accepts messages.
+        token: what has to be shown as `Authorization: Bearer`, for everything but /healthz; empty for nothing.
 
     Raises ConfigError when it cannot listen there.
     """
 
-    def __init__(self, host: str, port: int, metrics: Metrics, is_healthy: Callable[[], bool]) -> None:
+    def __init__(
+        self, host: str, port: int, metrics: Metrics, is_healthy: Callable[[], bool], token: str = ""
+    ) -> None:
+        self.token = token
         self._is_healthy = is_healthy
         self._metrics_app = make_wsgi_app(metrics.registry)
         try:
@@ -59,6 +65,8 @@ class HttpServer:
 
     def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO")
+        if path != "/healthz" and not self._may_ask(environ):
+            return _say(start_response, "401 Unauthorized", b'{"error":"this needs the broker\'s http_token"}\n', _CHALLENGE)
         if path == "/metrics":
             answer: Iterable[bytes] = self._metrics_app(environ, start_response)
             return answer
@@ -69,6 +77,13 @@ class HttpServer:
         return _say(start_response, "404 Not Found", b'{"error":"there is only /healthz and /metrics"}\n')
 
 
-def _say(start_response: StartResponse, status: str, body: bytes) -> list[bytes]:
-    start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    def _may_ask(self, environ: dict[str, Any]) -> bool:
+        scheme, _, shown = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+        return not self.token or (scheme.lower() == "bearer" and same(self.token, shown.strip()))
+
+
+def _say(
+    start_response: StartResponse, status: str, body: bytes, headers: Sequence[tuple[str, str]] = ()
+) -> list[bytes]:
+    start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *headers])
     return [body]

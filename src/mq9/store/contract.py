@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 # What blocks and rows mean. A broker takes data of an older format over and marks it as its own when it opens it, so that no older
-# broker misreads what it adds: 2 has delayed and keyed messages, groups, and copies of rewritten blocks.
-FORMAT_VERSION: Final = 2
+# broker misreads what it adds: 2 has delayed and keyed messages, groups, and copies of rewritten blocks; 3 has owners of mailboxes.
+FORMAT_VERSION: Final = 3
 
 
 class Table(enum.Enum):
