@@ -21,12 +21,15 @@ log = logging.getLogger("mq9")
 @click.option("--data-dir", help="Where messages are kept.  [default: mq9-data]")
 @click.option("--memory", is_flag=True, default=None, help="Keep nothing: everything is gone when the broker stops.")
 @click.option("--http-port", type=int, help="Answer /healthz and /metrics on this port.")
-@click.option("--insecure", is_flag=True, default=None, help="Let others than this machine in without users or a token.")
+@click.option(
+    "--insecure", is_flag=True, default=None, help="Let others than this machine in without users or a token."
+)
 @click.option("--config", type=click.Path(path_type=Path), help="TOML file with any key of docs/configuration.md.")
 def serve(config: Path | None, **given: Any) -> None:
     """Run a broker until it is told to stop (SIGTERM, SIGINT).
 
-    SIGHUP has it read its configuration again: users, certificates and limits. An option wins over the environment (MQ9_PORT, MQ9_DATA_DIR …), which wins over the configuration file.
+    SIGHUP has it read its configuration again: users, certificates and limits. An option wins over the environment (MQ9_PORT,
+    MQ9_DATA_DIR …), which wins over the configuration file.
     """
     import uvloop
 

@@ -408,7 +408,7 @@ cdef class PostOffice:
         self.messages += 1
         self.message_bytes += entry.size
         if mailbox.owner is not None:
-            mailbox.owner.bytes += entry.size
+            mailbox.owner.stored += entry.size
         if entry_expires(entry):
             self.expiries.add(entry_expires(entry), mailbox, entry.msg_id)
         return 0
@@ -528,7 +528,7 @@ cdef class PostOffice:
         mailbox.gone = True
         if mailbox.owner is not None:
             mailbox.owner.mailboxes -= 1
-            mailbox.owner.bytes -= mailbox.size
+            mailbox.owner.stored -= mailbox.size
         self.numbers.remove(mailbox)
         if mailbox.expires_ms:
             self.timers.lose_one()
@@ -568,7 +568,7 @@ cdef class PostOffice:
         self.messages -= 1
         self.message_bytes -= entry.size
         if mailbox.owner is not None:
-            mailbox.owner.bytes -= entry.size
+            mailbox.owner.stored -= entry.size
         self.blocks.release(entry.block, entry.size)
         return mailbox.take_out(priority, entry.msg_id)
 

@@ -4,7 +4,7 @@ class Owner:
     bytes_max: int
     mailboxes: int
     creating: int
-    bytes: int
+    stored: int
     arriving: int
     def __init__(self, name: bytes) -> None: ...
     def may_create(self) -> bool: ...

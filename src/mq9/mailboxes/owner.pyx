@@ -21,4 +21,4 @@ cdef class Owner:
 
     cdef bint has_room(self, uint64_t size) noexcept:
         """Whether a record of `size` bytes is within the limit, beside those that are stored or on their way."""
-        return not self.bytes_max or self.bytes + self.arriving + size <= self.bytes_max
+        return not self.bytes_max or self.stored + self.arriving + size <= self.bytes_max

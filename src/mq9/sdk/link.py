@@ -13,6 +13,7 @@ import errno
 import logging
 import re
 import socket
+import ssl
 import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit
 from nats.aio.client import Client
 from nats.errors import AuthorizationError, Error, NoServersError
 
+from mq9.sdk.credentials import Credentials, without_secrets
 from mq9.sdk.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("mq9")
 
 PING_INTERVAL_S: Final = 20
-_REFUSED = re.compile(r'permissions violation for subscription to "([^"\s]+)"')
+_REFUSED = re.compile(r'permissions violation for (subscription|publish) to "([^"\s]+)"')
 _SCHEMES: Final = {"nats", "tls", "ws", "wss"}
 _NO_RESPONDERS: Final = "503"
 
@@ -59,6 +61,10 @@ class SubscriptionRefused(Exception):
     """The broker does not let this client subscribe to that."""
 
 
+class InboxRefused(Exception):
+    """The server does not let this client subscribe to where its answers are to come in."""
+
+
 class Reply(NamedTuple):
     """The answer to a request, as it came."""
 
@@ -68,7 +74,9 @@ class Reply(NamedTuple):
 
 def checked_url(url: str) -> str:
     """`url` itself when it can be the address of a broker; raises BadRequest for anything else."""
-    problem = BadRequest(f"{url!r} is not the address of a broker; one looks like nats://localhost:4222")
+    problem = BadRequest(
+        f"{without_secrets(url)!r} is not the address of a broker; one looks like nats://localhost:4222"
+    )
     if not isinstance(url, str) or not url or any(character.isspace() for character in url):
         raise problem
     try:
@@ -85,6 +93,33 @@ def address_of(url: str) -> str:
     """Host and port of a broker's URL, without the credentials that may be in it."""
     parts = urlsplit(url if "://" in url else f"nats://{url}")
     return f"{parts.hostname}:{parts.port or 4222}"
+
+
+class _NoTlsError(Error):
+    """TLS is wanted, and the server has none."""
+
+
+class _Client(Client):
+    """nats-py's client, which says who it is over TLS only when it is to.
+
+    nats-py itself goes by what the server says: a server, or somebody in between, that offers no TLS would be told the password.
+    """
+
+    def __init__(self, *, needs_tls: bool) -> None:
+        super().__init__()
+        self._needs_tls = needs_tls
+        self._was_asked = False
+
+    def _connect_command(self) -> bytes:
+        self._was_asked = True
+        if self._needs_tls and not self._server_info.get("tls_required") and not self.options["tls_handshake_first"]:
+            raise _NoTlsError
+        return super()._connect_command()
+
+    def check(self) -> None:
+        """Raise Error when a later nats-py has said who this client is without asking above."""
+        if self._needs_tls and not self._was_asked:
+            raise _NoTlsError
 
 
 class Attachment:
@@ -108,20 +143,23 @@ class Inbox:
 
     Attributes:
         link: what it belongs to.
+        is_refused: whether the server does not let the client have it.
     """
 
     def __init__(self, link: Link, client: Client) -> None:
         self.link = link
         self._client = client
-        self._prefix = client.new_inbox()
+        self._prefix = ""
         self._subscription: Subscription | None = None
         self._requests_made = 0
         self._answers: dict[str, asyncio.Future[Reply | None]] = {}
         self._received = 0
+        self.is_refused = False
         self._has_news = asyncio.Event()
 
     async def open(self) -> None:
         """Subscribe; raises what nats-py raises."""
+        self._prefix = self._client.new_inbox()
         self._subscription = await self._client.subscribe(f"{self._prefix}.*", cb=self._on_answer)
 
     async def request(self, subject: str, body: bytes, headers: dict[str, str] | None = None) -> Reply:
@@ -130,6 +168,7 @@ class Inbox:
         Raises:
             LinkLost: the connection broke, or the inbox was withdrawn; whether the request arrived is not known.
             NoBroker: the server has nobody who answers on this subject.
+            InboxRefused: the answer could not come in.
         """
         reply = await self._answer_to(lambda to: self._client.publish(subject, body, reply=to, headers=headers))
         if not reply.body and reply.headers.get("Status") == _NO_RESPONDERS:
@@ -182,9 +221,29 @@ class Inbox:
             raise LinkLost from None
         finally:
             del self._answers[token]
+        if self.is_refused:
+            raise InboxRefused
         if reply is None:
             raise LinkLost
         return reply
+
+    def on_refusal(self, operation: str, subject: str) -> None:
+        """The server does not let this client publish or subscribe (`operation`) to `subject`, in lower case.
+
+        That is an answer as well to what is published to the inbox itself, just to see it come back.
+        """
+        prefix = self._prefix.lower() + "."
+        if not subject.startswith(prefix):
+            return
+        if operation == "subscription":
+            self.is_refused = True
+            self.fail()
+            return
+        self._received += 1
+        self._has_news.set()
+        answer = self._answers.get(subject[len(prefix) :])
+        if answer is not None and not answer.done():
+            answer.set_result(Reply({}, b""))
 
     async def _on_answer(self, message: Msg) -> None:
         self._received += 1
@@ -197,7 +256,7 @@ class Inbox:
 class Link:
     """See the module. Use `open`."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: _Client) -> None:
         self._client = client
         self.lost = asyncio.Event()
         self.speaks_mq9 = False  # set by whoever got an answer that only an mq9 broker gives
@@ -208,13 +267,13 @@ class Link:
         self._keeper: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, url: str, timeout_s: float) -> Link:
+    async def open(cls, url: str, credentials: Credentials, timeout_s: float) -> Link:
         """Connect to the broker at `url` within `timeout_s` seconds.
 
         Raises:
             LinkFailed: nothing usable answers there.
         """
-        client = Client()
+        client = _Client(needs_tls=credentials.needs_tls)
         link = cls(client)
         try:
             async with asyncio.timeout(timeout_s):
@@ -228,7 +287,9 @@ class Link:
                     reconnect_time_wait=0,
                     connect_timeout=timeout_s,  # type: ignore[arg-type]  # annotated int, used as any number of seconds
                     ping_interval=PING_INTERVAL_S,
+                    **credentials.nats_options(),
                 )
+                client.check()
                 await link._inbox.open()
         except (OSError, TimeoutError, ValueError, Error) as error:
             await link._give_up()
@@ -357,13 +418,26 @@ class Link:
         if refusal is None:
             logger.debug("nats-py: %s", type(error).__name__)
             return
-        for refused in self._refusals.get(refusal[1], ()):
+        operation, subject = refusal.groups()
+        for inbox in list(self._inboxes):
+            inbox.on_refusal(operation, subject)
+        for refused in self._refusals.get(subject, ()) if operation == "subscription" else ():
             refused.set()
 
     def _failure(self, error: Exception) -> LinkFailed:
         """Why the link could not be opened, for a person."""
         cause = self._last_error if isinstance(error, (NoServersError, TimeoutError)) and self._last_error else error
         text = str(cause).lower()
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return LinkFailed(f"its certificate is not to be trusted: {cause.verify_message}", hopeless=True)
+        if isinstance(cause, _NoTlsError):
+            return LinkFailed("it does not offer TLS", hopeless=True)
+        if isinstance(cause, ssl.SSLError):
+            return LinkFailed(f"TLS fails: {cause.reason or cause}")
+        if "authentication timeout" in text:
+            return LinkFailed("it took too long to recognise this client")
+        if "connections exceeded" in text:
+            return LinkFailed("it has as many connections as it may have")
         if isinstance(cause, AuthorizationError) or "authorization violation" in text:
             return LinkFailed("it does not accept these credentials", hopeless=True)
         if isinstance(cause, socket.gaierror):

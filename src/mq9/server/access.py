@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mq9.mailboxes.office import PostOffice
@@ -16,7 +16,7 @@ from mq9.server.user import User
 from mq9.server.users import Check, Users, brings_credentials
 
 if TYPE_CHECKING:
-    from mq9.server.mail import MailSession
+    from mq9.server.session import Session
 
 _NONCE_BYTES = 11
 # Sessions looked at in one go when the configuration has changed.
@@ -58,7 +58,7 @@ class Access:
             return ""
         return base64.urlsafe_b64encode(secrets.token_bytes(_NONCE_BYTES)).decode().rstrip("=")
 
-    def admit(self, session: MailSession, said: Mapping[str, str]) -> None:
+    def admit(self, session: Session, said: Mapping[str, str]) -> None:
         """Decide on a CONNECT with these credentials: the session is told at once, or held until it is."""
         if not self.required:
             session.admitted(None, not brings_credentials(said))
@@ -79,16 +79,14 @@ class Access:
         self._passwords.forget(users.hashes)
         users.limit_owners(self._office.owners)
 
-    async def review(self, sessions: Callable[[], list[MailSession]]) -> None:
+    async def review(self, sessions: Sequence[Session]) -> None:
         """See who of those who are in may stay, and what of what they subscribed to; a slice at a time."""
         users = self._users
-        seen = 0
-        for session in sessions():
+        for seen, session in enumerate(sessions, 1):
             if users is not self._users:
                 return  # there is a later configuration already, whose review sees everybody
             if not session.closed and not session.connect_first:
                 self._review(session)
-            seen += 1
             if seen % _SLICE == 0:
                 await asyncio.sleep(0)
 
@@ -96,7 +94,7 @@ class Access:
         """Let nobody in any more."""
         await self._passwords.stop()
 
-    def _review(self, session: MailSession) -> None:
+    def _review(self, session: Session) -> None:
         if not self.required:
             session.become(None)
             return
@@ -109,7 +107,7 @@ class Access:
         else:
             session.become(user)
 
-    def _judge(self, session: MailSession, said: Mapping[str, str]) -> None:
+    def _judge(self, session: Session, said: Mapping[str, str]) -> None:
         if session.closed:
             return
         found = self._users.identify(said, session.nonce, session.certificate())
@@ -129,7 +127,7 @@ class Access:
             session.client_address, found.hashed, found.secret, checked, still=lambda: not session.closed
         )
 
-    def _decide(self, session: MailSession, said: Mapping[str, str], user: User | None) -> None:
+    def _decide(self, session: Session, said: Mapping[str, str], user: User | None) -> None:
         if user is None:
             self._throttle.failed(session.client_address, self._loop.time())
             session.denied()
@@ -139,6 +137,6 @@ class Access:
             session.go_on()
 
 
-def _hold(session: MailSession) -> None:
+def _hold(session: Session) -> None:
     if not session.waits:
         session.hold()

@@ -43,9 +43,7 @@ class HttpServer:
     Raises ConfigError when it cannot listen there.
     """
 
-    def __init__(
-        self, host: str, port: int, metrics: Metrics, is_healthy: Callable[[], bool], token: str = ""
-    ) -> None:
+    def __init__(self, host: str, port: int, metrics: Metrics, is_healthy: Callable[[], bool], token: str = "") -> None:
         self.token = token
         self._is_healthy = is_healthy
         self._metrics_app = make_wsgi_app(metrics.registry)
@@ -66,7 +64,9 @@ class HttpServer:
     def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO")
         if path != "/healthz" and not self._may_ask(environ):
-            return _say(start_response, "401 Unauthorized", b'{"error":"this needs the broker\'s http_token"}\n', _CHALLENGE)
+            return _say(
+                start_response, "401 Unauthorized", b'{"error":"this needs the broker\'s http_token"}\n', _CHALLENGE
+            )
         if path == "/metrics":
             answer: Iterable[bytes] = self._metrics_app(environ, start_response)
             return answer
@@ -75,7 +75,6 @@ class HttpServer:
                 return _say(start_response, "503 Service Unavailable", b'{"status":"unavailable"}\n')
             return _say(start_response, "200 OK", b'{"status":"ok"}\n')
         return _say(start_response, "404 Not Found", b'{"error":"there is only /healthz and /metrics"}\n')
-
 
     def _may_ask(self, environ: dict[str, Any]) -> bool:
         scheme, _, shown = environ.get("HTTP_AUTHORIZATION", "").partition(" ")

@@ -15,7 +15,7 @@ import re
 import secrets
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 import bcrypt
@@ -102,7 +102,7 @@ class PasswordChecks:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._work())
 
-    def forget(self, kept: set[str]) -> None:
+    def forget(self, kept: Collection[str]) -> None:
         """Remember no password for hashes that are not in `kept`."""
         self._right = {hashed: right for hashed, right in self._right.items() if hashed in kept}
 

@@ -20,8 +20,8 @@ class Permissions:
     responses_expire_s: float
     def __init__(
         self,
-        publish: tuple[Collection[str] | None, Collection[str]] = (None, ()),
-        subscribe: tuple[Collection[str] | None, Collection[str]] = (None, ()),
+        publish: tuple[Collection[str] | None, Collection[str]] = ...,
+        subscribe: tuple[Collection[str] | None, Collection[str]] = ...,
         mailboxes: Collection[str] | None = None,
         responses: tuple[int, float] | None = None,
     ) -> None: ...

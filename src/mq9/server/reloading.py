@@ -34,9 +34,7 @@ async def reload(server: Server, given: Config) -> None:
 
     Raises ConfigError when `given` cannot be used; then nothing has changed.
     """
-    changed = {
-        each.name for each in fields(Config) if getattr(server.config, each.name) != getattr(given, each.name)
-    }
+    changed = {each.name for each in fields(Config) if getattr(server.config, each.name) != getattr(given, each.name)}
     taken = changed & RELOADED
     if bool(given.tls_cert) != (server.tls is not None):
         taken = {key for key in taken if not key.startswith("tls_")}
@@ -56,7 +54,7 @@ async def reload(server: Server, given: Config) -> None:
     server.hub.subscriptions_max = config.max_subscriptions
     server.hub.info = server.describe(users, context)
     server.access.adopt(users, config)
-    await server.access.review(lambda: list(server.hub.sessions.values()))
+    await server.access.review(list(server.hub.sessions.values()))
     log.info("the configuration was read again: %s", ", ".join(sorted(taken)) or "the same as before")
     if left := sorted(changed - taken):
         log.warning("%s changed too, which takes effect at the next start only", ", ".join(left))

@@ -1,7 +1,7 @@
 """TLS on the port of the clients: the greeting, the handshake, and then a session over what that made (docs/protocol.md §1).
 
-A client is greeted in the clear with an INFO that says so, and hears nothing else outside of TLS. Nothing that it sends before the handshake
-is read as NATS: whatever comes is the handshake, or the connection ends.
+A client is greeted in the clear with an INFO that says so, and hears nothing else outside of TLS. Nothing that it sends before the
+handshake is read as NATS: whatever comes is the handshake, or the connection ends.
 """
 
 from __future__ import annotations

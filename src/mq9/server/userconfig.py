@@ -13,6 +13,8 @@ from mq9.server.permissions import OPERATIONS, Permissions
 RESPONSES_MAX: Final = 1
 RESPONSES_EXPIRE_S: Final = 120.0
 _LIMIT_MAX: Final = 1 << 46
+# What a user may show; one of them each.
+_PROOFS: Final = ("password", "token", "nkey")
 
 
 class ConfigError(Exception):
@@ -116,24 +118,21 @@ class UserConfig:
     def parse(cls, value: object, where: str) -> Self:
         """From a table. Raises ConfigError, which names no secret."""
         table = _table(value, cls.__slots__, where)
-        texts = {key: _text(table[key], f"{where}.{key}") for key in ("name", "password", "token", "nkey") if key in table}
-        if "name" not in texts and "nkey" not in texts:
-            raise ConfigError(f"{where} needs a name")
-        proofs = [key for key in ("password", "token", "nkey") if key in texts]
+        values: dict[str, Any] = {
+            key: _text(table[key], f"{where}.{key}") for key in ("name", *_PROOFS) if key in table
+        }
+        proofs = [key for key in _PROOFS if key in table]
         if len(proofs) > 1:
             raise ConfigError(f"{where} has {' and '.join(proofs)}; a user has one of them")
-        name = texts.pop("name", texts.get("nkey", ""))
-        permissions = table.get("permissions")
-        return cls(
-            name,
-            **texts,
-            permissions=None if permissions is None else PermissionsConfig.parse(permissions, f"{where}.permissions"),
-            max_rate=_number(table.get("max_rate", 0), f"{where}.max_rate"),
-            **{
-                key: _whole(table.get(key, 0), f"{where}.{key}")
-                for key in ("max_mailboxes", "max_stored", "max_connections", "max_subscriptions")
-            },
-        )
+        if "name" not in table and "nkey" not in table:
+            raise ConfigError(f"{where} needs a name")
+        values.setdefault("name", values.get("nkey"))
+        if "permissions" in table:
+            values["permissions"] = PermissionsConfig.parse(table["permissions"], f"{where}.permissions")
+        values["max_rate"] = _number(table.get("max_rate", 0), f"{where}.max_rate")
+        for key in ("max_mailboxes", "max_stored", "max_connections", "max_subscriptions"):
+            values[key] = _whole(table.get(key, 0), f"{where}.{key}")
+        return cls(**values)
 
 
 def parse_users(value: object, where: str) -> tuple[UserConfig, ...]:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-import nkeys
 from nacl.exceptions import CryptoError
 from nacl.signing import VerifyKey
 
@@ -21,9 +20,11 @@ from mq9.server.userconfig import UserConfig
 
 NAME_BYTES_MAX: Final = 256
 # By which a user is known that has no name: there is only this one then.
-TOKEN_USER: Final = "token"
+TOKEN_USER: Final = "token"  # noqa: S105 - a name
 # What is compared with a secret when there is none: a hash of nothing that anybody knows, of the cost that is usual.
 _NO_HASH: Final = "$2b$11$" + "." * 53
+# The first byte of an nkey that is a user's, which makes its text begin with U.
+_NKEY_OF_USER: Final = 20 << 3
 _NAME = re.compile(r"[^\x00-\x1f\x7f]+")
 # How a certificate's subject is written (RFC 2253), by the names that the ssl module gives.
 _ATTRIBUTES: Final = {
@@ -71,12 +72,16 @@ class Users:
         self._nkeys: dict[str, tuple[VerifyKey, User]] = {}
         self._maps_certificates = config.tls_verify_and_map
         for name, each in self._configs.items():
-            user = None if former is None or former._configs.get(name) != each else former._by_name[name]
+            user = None if former is None else former.unchanged(each)
             self._add(each, user or _user(each, owner_of(name.encode())))
-        hashes = [secret for secret in (*self._passwords.values(), *(token for token, _ in self._tokens)) if is_bcrypt(secret)]
+        hashes = [
+            secret for secret in (*self._passwords.values(), *(token for token, _ in self._tokens)) if is_bcrypt(secret)
+        ]
         self.hashes: Final = frozenset(hashes)
         if sum(is_bcrypt(token) for token, _ in self._tokens) > 1:
-            raise ConfigError("only one token may be a bcrypt hash: to find out whose a token is, all of them are tried")
+            raise ConfigError(
+                "only one token may be a bcrypt hash: to find out whose a token is, all of them are tried"
+            )
         # For those whom nobody knows, so that their answer takes as long as that to a wrong password.
         self._no_hash = max(hashes, key=lambda hashed: bcrypt_cost(hashed) or 0, default=None)
         self.no_auth_user = self._find_no_auth_user(config.no_auth_user)
@@ -98,12 +103,18 @@ class Users:
             owner.mailboxes_max = 0 if limits is None else limits.max_mailboxes
             owner.bytes_max = 0 if limits is None else limits.max_stored
 
+    def unchanged(self, config: UserConfig) -> User | None:
+        """The user of this name when everything that is said of it is the same."""
+        return self._by_name[config.name] if self._configs.get(config.name) == config else None
+
     def successor(self, user: User) -> User | None:
         """Who a client is now that was `user` of an earlier configuration; None when it has to show something else."""
         found = self._by_name.get(user.name)
         return found if found is not None and found.proof == user.proof else None
 
-    def identify(self, said: Mapping[str, str], nonce: str, certificate: Mapping[str, Any] | None) -> User | Check | None:
+    def identify(
+        self, said: Mapping[str, str], nonce: str, certificate: Mapping[str, Any] | None
+    ) -> User | Check | None:
         """Who a client is.
 
         Arguments:
@@ -248,7 +259,7 @@ def _verify_key(nkey: str) -> VerifyKey:
         raw = base64.b32decode(nkey)
     except (ValueError, binascii.Error):
         raw = b""
-    if len(raw) != 35 or raw[0] != nkeys.PREFIX_BYTE_USER or nkeys.crc16_checksum(raw[:-2]) != raw[-2:]:
+    if len(raw) != 35 or raw[0] != _NKEY_OF_USER or binascii.crc_hqx(raw[:-2], 0).to_bytes(2, "little") != raw[-2:]:
         raise ConfigError(f"the nkey {nkey!r} is not the public key of a user: one begins with U and has 56 characters")
     return VerifyKey(raw[1:-2])
 
