@@ -98,10 +98,10 @@ class Access:
         if not self.required:
             session.become(None)
             return
-        if session.user is None:
-            user = self._users.no_auth_user if session.brought_nothing else None
+        if session.brought_nothing:
+            user = self._users.no_auth_user
         else:
-            user = self._users.successor(session.user)
+            user = None if session.user is None else self._users.successor(session.user)
         if user is None:
             session.denied()
         else:
@@ -132,7 +132,7 @@ class Access:
             self._throttle.failed(session.client_address, self._loop.time())
             session.denied()
             return
-        session.admitted(user, not brings_credentials(said))
+        session.admitted(user, self._users.lets_in_as_nobody(said))
         if session.waits:
             session.go_on()
 

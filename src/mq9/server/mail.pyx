@@ -20,14 +20,15 @@ from mq9.mailboxes.writing cimport Message, plain_message
 from mq9.native.memory cimport (
     DECIMAL_MAX, buffer_free, buffer_t, decimal_size, write_bytes, write_decimal,
 )
-from mq9.protocol import LEASE as lease_subject, ProtocolError, bad_mail_id
+from mq9 import protocol
+from mq9.protocol import ProtocolError, bad_mail_id
 from mq9.server.permissions cimport Patterns
 from mq9.server.sending cimport NORMAL, WORD_SIZES, WORDS, priority_rank, read_send
 from mq9.wire.encode cimport message_head, message_head_max
 
 log = logging.getLogger("mq9")
 
-cdef bytes LEASE = lease_subject.encode()
+cdef bytes LEASE = protocol.LEASE.encode()
 
 cdef const char* MESSAGES = b"$mq9.AI.MAILBOX.MSG."
 cdef const char* SEND_ALIAS = b"$mq9.AI.MSG.SEND."

@@ -82,6 +82,11 @@ class PasswordChecks:
         # What was right the last time, by the bcrypt hash.
         self._right: dict[str, bytes] = {}
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return self._count
+
     def check(
         self, address: str, hashed: str, secret: str, done: Callable[[bool], None], still: Callable[[], bool]
     ) -> None:

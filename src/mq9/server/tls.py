@@ -109,25 +109,27 @@ class Tls:
             task.cancel()
         await asyncio.gather(*self._greetings, return_exceptions=True)
 
-    def greet(self, transport: asyncio.Transport) -> None:
-        """Begin with a new connection, none of whose bytes has been read."""
+    def greet(self, greeter: _Greeter, transport: asyncio.Transport) -> None:
+        """Begin with a new connection."""
         if len(self._hub.sessions) + len(self._greetings) >= self._hub.connections_max:
             session = self._new_session()
             transport.write(session.introduce(transport) + b"-ERR 'maximum connections exceeded'\r\n")
             self._hub.count_refusal("maximum connections")
             transport.close()
             return
-        task = asyncio.get_running_loop().create_task(self._shake_hands(transport))
+        task = asyncio.get_running_loop().create_task(self._shake_hands(greeter, transport))
         self._greetings.add(task)
         task.add_done_callback(self._greetings.discard)
 
-    async def _shake_hands(self, transport: asyncio.Transport) -> None:
+    async def _shake_hands(self, greeter: _Greeter, transport: asyncio.Transport) -> None:
         loop = asyncio.get_running_loop()
         session = self._new_session()
         if not self._handshake_first:
             transport.write(session.introduce(transport))
         address = transport.get_extra_info("peername")
         try:
+            # By the time that this is called, start_tls has put its own protocol in the place of the greeter, and reads nothing yet.
+            loop.call_soon(_pass_on, greeter, transport)
             secured = await loop.start_tls(
                 transport,
                 cast("asyncio.BaseProtocol", session),
@@ -136,7 +138,7 @@ class Tls:
                 ssl_handshake_timeout=self._timeout_s,
                 ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT_S,
             )
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, RuntimeError) as error:  # RuntimeError: it was closed before
             self._hub.count_refusal("tls handshake")
             log.info("%s: no TLS: %s", address[0] if isinstance(address, tuple) else "a client", _reason(error))
             return
@@ -151,13 +153,28 @@ class Tls:
 
 
 class _Greeter(asyncio.Protocol):
-    """A connection without a session yet."""
+    """A connection without a session yet. The loop may read once before the handshake begins: `early` is for that."""
 
     def __init__(self, tls: Tls) -> None:
         self._tls = tls
+        self.early = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Read nothing: what comes is for the handshake."""
-        stream: Any = transport
-        stream.pause_reading()
-        self._tls.greet(stream)
+        """Somebody has come."""
+        self._tls.greet(self, cast("asyncio.Transport", transport))
+
+    def data_received(self, data: bytes) -> None:
+        """Something has come already."""
+        self.early += data
+
+
+def _pass_on(greeter: _Greeter, transport: asyncio.Transport) -> None:
+    """Give what was read before the handshake to who does that: an asyncio.BufferedProtocol, which reads it as TLS like the rest."""
+    protocol: Any = transport.get_protocol()
+    early = bytes(greeter.early)
+    while early and protocol is not greeter:
+        room = memoryview(protocol.get_buffer(len(early)))
+        size = min(len(room), len(early))
+        room[:size] = early[:size]
+        protocol.buffer_updated(size)
+        early = early[size:]

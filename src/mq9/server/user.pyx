@@ -37,17 +37,15 @@ cdef class User:
         return self._spare >= 0.0
 
     def wait(self, double now):
-        """For how many seconds from `now` (of any clock that only goes forward) nothing more may be published; 0: no longer.
+        """For how many seconds nothing more may be published, at `now` (of any clock that only goes forward), after a message was.
 
         What was not used up is kept for a second.
         """
         if self._counted_at >= 0.0:
-            self._spare = min(max(self.rate, 1.0), self._spare + (now - self._counted_at) * self.rate)
+            self._spare = min(max(self.rate, 1.0) - 1.0, self._spare + (now - self._counted_at) * self.rate)
         self._counted_at = now
         return max(0.0, -self._spare / self.rate)
 
-    def published(self, Py_ssize_t messages, double now):
-        """As `spend` for several, then `wait`."""
-        for _ in range(messages):
-            self.spend()
-        return self.wait(now)
+    def published(self, double now):
+        """As `spend`, and `wait` if need be."""
+        return 0.0 if self.spend() else self.wait(now)

@@ -211,9 +211,7 @@ cdef Py_ssize_t parse_frames(
     cdef Argument arguments[ARGUMENTS_MAX]
     cdef Publish frame
     wanted[0] = 0
-    while at < end:
-        if handler.waits:
-            return at - data
+    while at < end and not handler.waits:
         if handler.connect_first and _upper(at[0]) != c"C" and not handler.skip_connect():
             return size
         verb = _verb(at, end - at, &after)
@@ -264,4 +262,4 @@ cdef Py_ssize_t parse_frames(
             at = line_end + 1
         if handler.stopped:
             return size
-    return size
+    return at - data
