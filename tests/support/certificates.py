@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import trustme
 
@@ -47,7 +47,7 @@ class Certificates:
             context.load_cert_chain(*client)
         return context
 
-    def configuration(self, *, of_clients: bool = False) -> dict[str, str]:
+    def configuration(self, *, of_clients: bool = False) -> dict[str, Any]:
         """The keys of mq9's configuration for the server's; `of_clients`: with the authority of those."""
         keys = {"tls_cert": str(self.cert), "tls_key": str(self.key)}
         return keys | {"tls_ca": str(self.ca)} if of_clients else keys

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Final
+from typing import Any, Final
 
 import bcrypt
 import nkeys
@@ -29,12 +29,12 @@ def hashed(secret: str, cost: int = 4) -> str:
     return bcrypt.hashpw(secret.encode(), bcrypt.gensalt(cost)).decode()
 
 
-def password(user: str, secret: str | None = None) -> dict[str, str]:
+def password(user: str, secret: str | None = None) -> dict[str, Any]:
     """What a client says in CONNECT to be `user`, by a password that is the same word unless another is given."""
     return {"user": user, "pass": user if secret is None else secret}
 
 
-def signed(nonce: str, *, padded: bool = False) -> dict[str, str]:
+def signed(nonce: str, *, padded: bool = False) -> dict[str, Any]:
     """What a client says in CONNECT to be the user of NKEY."""
     signature = nkeys.from_seed(bytearray(SEED.encode())).sign(nonce.encode())
     encoded = base64.b64encode(signature) if padded else base64.urlsafe_b64encode(signature).rstrip(b"=")

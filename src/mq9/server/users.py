@@ -112,6 +112,10 @@ class Users:
         found = self._by_name.get(user.name)
         return found if found is not None and found.proof == user.proof else None
 
+    def lets_in_as_nobody(self, said: Mapping[str, str]) -> bool:
+        """Whether a client that says this is the no_auth_user, or else nobody."""
+        return not brings_credentials(said) and not self._maps_certificates
+
     def identify(
         self, said: Mapping[str, str], nonce: str, certificate: Mapping[str, Any] | None
     ) -> User | Check | None:
@@ -128,7 +132,7 @@ class Users:
             return self._by_signature(said, nonce)
         if self._maps_certificates:
             return self._by_certificate(certificate or {})
-        if not brings_credentials(said):
+        if self.lets_in_as_nobody(said):
             return self.no_auth_user
         if "user" in said:
             return self._by_password(said["user"], said.get("pass", ""))
