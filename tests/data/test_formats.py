@@ -17,6 +17,7 @@ import pytest
 from mq9.store.contract import FORMAT_VERSION
 from tests.store.post import MAILBOX, Mail, Post, delivery_order
 from tests.support.broker import BrokerProcess
+from tests.support.secrets import password
 from tools.make_data_dir import make
 
 HERE: Final = Path(__file__).parent
@@ -97,12 +98,12 @@ def test_owners_are_found(tmp_path: Path) -> None:
     users = ("alice", "bob")
     config.write_text("".join(f'[[users]]\nname = "{name}"\npassword = "{name}"\n' for name in users))
     with BrokerProcess(tmp_path / "data", arguments=["--config", str(config)]) as broker:
-        with Post(broker.url, user="alice", **{"pass": "alice"}) as post:
+        with Post(broker.url, **password("alice")) as post:
             owned = readable(said, "alice")
             assert len(owned) == 2
             for mail_id, box in owned.items():
                 assert post.fetch(mail_id) == [mail_of(message) for message in box["messages"]]
-        with Post(broker.url, user="bob", **{"pass": "bob"}) as post:
+        with Post(broker.url, **password("bob")) as post:
             assert [post.ask(f"{MAILBOX}.LIST.{mail_id}")["code"] for mail_id in owned] == [403, 403]
 
 

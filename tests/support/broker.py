@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 _DEADLINE_S: Final = 20.0
-_NATS_URL = re.compile(r"nats://[^\s,]+:\d+")
+_NATS_URL = re.compile(r"(?:nats|tls)://[^\s,]+:\d+")
 _HTTP_URL = re.compile(r"http://[^\s,]+:\d+")
 
 

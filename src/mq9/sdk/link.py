@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("mq9")
 
 PING_INTERVAL_S: Final = 20
+CLOSING_S: Final = 0.2
 _REFUSED = re.compile(r'permissions violation for (subscription|publish) to "([^"\s]+)"')
 _SCHEMES: Final = {"nats", "tls", "ws", "wss"}
 _NO_RESPONDERS: Final = "503"
@@ -99,6 +100,14 @@ class _NoTlsError(Error):
     """TLS is wanted, and the server has none."""
 
 
+def _is_no_false_alarm(record: logging.LogRecord) -> bool:
+    """Whether a warning of asyncio's is worth a user's attention.
+
+    This one is about how nats-py puts a stream over TLS, comes with the end of each connection, and means nothing.
+    """
+    return record.msg != "returning true from eof_received() has no effect when using ssl"
+
+
 class _Client(Client):
     """nats-py's client, which says who it is over TLS only when it is to.
 
@@ -112,8 +121,11 @@ class _Client(Client):
 
     def _connect_command(self) -> bytes:
         self._was_asked = True
-        if self._needs_tls and not self._server_info.get("tls_required") and not self.options["tls_handshake_first"]:
+        has_tls = self._server_info.get("tls_required") or self.options["tls_handshake_first"]
+        if self._needs_tls and not has_tls:
             raise _NoTlsError
+        if has_tls:
+            logging.getLogger("asyncio").addFilter(_is_no_false_alarm)
         return super()._connect_command()
 
     def check(self) -> None:
@@ -213,6 +225,8 @@ class Inbox:
         token = str(self._requests_made)
         answer = self._answers[token] = asyncio.get_running_loop().create_future()
         try:
+            if self.is_refused:
+                raise InboxRefused
             if self.link.lost.is_set():
                 raise LinkLost
             await publish(f"{self._prefix}.{token}")
@@ -391,8 +405,10 @@ class Link:
         """Clear up after an attempt to connect."""
         self.lost.set()
         # Before 2.15 nats-py stumbles over a connection that has never been made.
-        with suppress(AttributeError):
-            await self._client.close()
+        with suppress(AttributeError, TimeoutError):
+            # Of a connection whose handshake has failed nothing is left to be closed, and nats-py waits for it all the same.
+            async with asyncio.timeout(CLOSING_S):
+                await self._client.close()
 
     async def _keep(self) -> None:
         """Close the connection when it is lost or given up, or when the event loop cancels everything at its end."""
@@ -414,6 +430,8 @@ class Link:
 
     async def _on_error(self, error: Exception) -> None:
         self._last_error = error
+        if self._client.is_connecting:
+            raise error  # out of `connect`: there is no second attempt
         refusal = _REFUSED.search(str(error).lower())
         if refusal is None:
             logger.debug("nats-py: %s", type(error).__name__)

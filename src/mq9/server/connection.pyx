@@ -41,6 +41,9 @@ cdef enum:
     # A publisher whose subscriber is this far behind is made to wait a little, as nats-server does.
     STALL_AT = 8388608
 
+# How long a client may take to hang up itself when it was told why it has to go.
+cdef double LINGER_S = 0.5
+
 
 cdef class Shared:
     """What all connections of one broker share.
@@ -368,6 +371,26 @@ cdef class Connection(FrameHandler):
         self._ends_softly()
         self._end(reason)
         self.transport.close()
+
+    def part(self, str reason not None, bytes last not None):
+        """As `close`, for a client that may be in the middle of saying something: what it says goes unread for a while.
+
+        A socket that is closed with something unread tells the other side of an error, which may be faster than `last`.
+        """
+        if self.closed:
+            return
+        self.send(last)
+        self._flush()
+        if self.closed:
+            return
+        self._ends_softly()
+        self._end(reason)
+        self.transport.resume_reading()
+        if not self.transport.can_write_eof():  # TLS: its own farewell reads what comes
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self.shared.loop.call_later(LINGER_S, self.transport.close)
 
     def abort(self, str reason not None):
         """End the connection now, also one that is closing; what was not written is dropped."""

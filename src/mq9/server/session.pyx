@@ -379,7 +379,7 @@ cdef class Session(Connection):
 
     def _refuse_connect(self, str text):
         self.hub.refused(text.lower())
-        self.close(text, b"-ERR '%b'\r\n" % text.encode())
+        self.part(text, b"-ERR '%b'\r\n" % text.encode())
 
     def _begin_patience(self):
         """Give the client a while to say who it is, and to be recognised."""
