@@ -255,7 +255,8 @@ def test_tls_with_a_certificate_of_the_clients(certificates: Certificates) -> No
     both = certificates.folder / "both.pem"
     both.write_bytes(cert.read_bytes() + key.read_bytes())
     with Broker(config=config) as broker:
-        for files in ({"tls_cert": cert, "tls_key": key}, {"tls_cert": both}):
+        ways: list[dict[str, Any]] = [{"tls_cert": cert, "tls_key": key}, {"tls_cert": both}]
+        for files in ways:
             with Mailbox(broker.url, tls_ca=certificates.ca, tls_first=True, **files) as mailbox:
                 assert mailbox.create(owner_only=True, ttl=60).owner_only
         with Mailbox(broker.url, tls_ca=certificates.ca, tls_first=True) as mailbox, pytest.raises(MailboxError):

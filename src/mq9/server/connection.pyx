@@ -31,6 +31,8 @@ cdef enum:
     # An unfinished frame up to this size is put in front of what is read next; a larger one is read on in its own buffer.
     REST_IN_SHARED_MAX = 65536
     OUTPUT_FIRST = 65536
+    # What is read at a time of a client that has not said who it is: what it said is kept while that is found out.
+    STRANGER_READ = 8192
     # Up to this size an output is copied into a bytes object of its own size and its room used again.
     OUTPUT_COPY_MAX = 16384
     FREE_OUTPUTS_MAX = 16
@@ -142,10 +144,11 @@ cdef class Connection(FrameHandler):
             # Grows as bytes come, not as large as was announced: announcing costs a client nothing.
             extra = max(min(self._rest_wanted - rest, rest), OUTPUT_FIRST)
             return PyMemoryView_FromMemory(buffer_reserve(&self._rest, extra), extra, PyBUF_WRITE)
-        if rest == 0:
-            return self.shared._read_view
-        memcpy(self.shared.read_data, self._rest.data, rest)
-        return self.shared._read_view[rest:]
+        if rest > 0:
+            memcpy(self.shared.read_data, self._rest.data, rest)
+        if self.connect_first:
+            return self.shared._read_view[rest:rest + STRANGER_READ]
+        return self.shared._read_view[rest:] if rest > 0 else self.shared._read_view
 
     def buffer_updated(self, Py_ssize_t count):
         cdef const char* data
