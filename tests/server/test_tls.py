@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import socket
 import ssl
 import threading
@@ -14,6 +17,7 @@ from mq9.server.config import Config, ConfigError
 from mq9.server.embedded import Broker
 from mq9.server.userconfig import UserConfig
 from tests.server.support import body_of, create, publish, request
+from tests.support.broker import BrokerProcess
 from tests.support.certificates import Certificates
 from tests.support.rawclient import RawClient
 from tests.support.secrets import hashed, password
@@ -260,6 +264,43 @@ def test_what_the_socket_of_a_member_did_not_take_goes_to_another(certificates: 
             assert got == set(range(min(got), 40))
             assert 0 < min(got) < 40
             assert second.fence() == []
+
+
+def numbers(data: bytes) -> set[int]:
+    """The numbers of the messages that are there as a whole."""
+    return {int(found) for found in re.findall(rb"\r\n\r\n(\d+):\0{16384}\r\n", data)}
+
+
+def test_nothing_of_a_group_is_lost_between_tls_and_the_socket(certificates: Certificates, tmp_path: Path) -> None:
+    """The broker is stopped in the middle of writing, the member reads all that has left it, and goes: another gets all the rest."""
+    config = tmp_path / "mq9.toml"
+    config.write_text("".join(f'{key} = "{value}"\n' for key, value in certificates.configuration().items()))
+    with BrokerProcess(tmp_path / "data", arguments=["--config", str(config)]) as process:
+        port = int(process.url.rpartition(":")[2])
+        with secured(port, certificates.context()) as sender:
+            box = create(sender)
+            for number in range(500):
+                sender.send(publish(f"$mq9.AI.MAILBOX.MSG.{box}", b"%d:" % number + bytes(16_384)))
+            sender.fence()
+            member = f"SUB $mq9.AI.MAILBOX.MSG.{box} workers 1\r\n".encode()
+            with secured(port, certificates.context()) as first:
+                first.send(member)
+                data = first._socket.recv(100_000)
+                os.kill(process.pid, signal.SIGSTOP)
+                first._socket.settimeout(0.5)  # what has left the broker is on this machine already
+                with suppress(TimeoutError):
+                    while more := first._socket.recv(1 << 20):
+                        data += more
+                first.reset()
+                os.kill(process.pid, signal.SIGCONT)
+            read = numbers(data)
+            assert 0 < len(read) < 500
+            with secured(port, certificates.context()) as second:
+                second.send(member)
+                got = set()
+                while 499 not in got:
+                    got |= numbers((second.frame() or b"") + b"\r\n")
+            assert read | got == set(range(500))
 
 
 def test_many_connect_and_leave_at_once(certificates: Certificates) -> None:

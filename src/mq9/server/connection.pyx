@@ -269,7 +269,7 @@ cdef class Connection(FrameHandler):
     cdef int look_what_was_taken(self) except -1:
         """See how much of the output has reached the socket, and tell `output_taken`."""
         cdef uint64_t held = self.output_size
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self.carrier is not None and self.carrier.is_closing():
             return 0  # it drops what it is given, so that it holds nothing is no sign
         if self._transport_holds:
             held += self.held()
