@@ -92,8 +92,8 @@ def test_everything_is_found(version: int, tmp_path: Path) -> None:
 
 
 def test_owners_are_found(tmp_path: Path) -> None:
-    said = listing(3)
-    shutil.copytree(HERE / "format-3", tmp_path / "data")
+    said = listing(4)
+    shutil.copytree(HERE / "format-4", tmp_path / "data")
     config = tmp_path / "mq9.toml"
     users = ("alice", "bob")
     config.write_text("".join(f'[[users]]\nname = "{name}"\npassword = "{name}"\n' for name in users))
@@ -119,7 +119,7 @@ def test_the_listing_has_what_it_is_for(version: int) -> None:
     assert {message["priority"] for message in messages} == {"critical", "urgent", "high", "normal", "low"}
     assert any(message["expires_at"] for message in messages if "mq9-ttl" in message["headers"])
     assert len(said["ended"]) == 3
-    size = sum(path.stat().st_size for path in (HERE / f"format-{version}").iterdir())
+    size = sum(path.stat().st_size for path in (HERE / f"format-{version}").rglob("*"))
     assert size < 200_000
 
 

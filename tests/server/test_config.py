@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -69,7 +69,7 @@ def test_the_example_of_the_documentation_can_be_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("key", "value"), [("auth_timeout", 0.01), ("auth_timeout", 61), ("tls_timeout", 0)])
 def test_times_out_of_their_bounds_are_refused(key: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"{key} must be from"):
-        Config(**{key: value})
+        Config(**cast("Any", {key: value}))
 
 
 def test_secrets_come_from_the_environment_too() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mq9.protocol import drop_id_of
+from mq9.mailboxes.drops import drop_id_of
 from tests.server.support import body_of, create, publish, request
 from tests.server.test_http import get
 from tests.support.broker import BrokerProcess

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mq9.protocol import drop_id_of
+from mq9.mailboxes.drops import drop_id_of
 from mq9.server.config import Config
 from mq9.server.embedded import Broker
 from mq9.server.userconfig import PermissionsConfig, UserConfig

@@ -11,7 +11,8 @@ import secrets
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mq9.mailboxes.format import MARKS_KEY, DamagedError
 from mq9.mailboxes.loading import Loading
 from mq9.mailboxes.mailbox import Mailbox
 from mq9.mailboxes.office import PostOffice
+from mq9.mailboxes.owner import Owner
 from mq9.server.access import Access
 from mq9.server.api import Api
 from mq9.server.blockreader import BlockReader
@@ -26,15 +28,18 @@ from mq9.server.committer import Committer
 from mq9.server.config import Config, ConfigError
 from mq9.server.fetching import Fetcher
 from mq9.server.http import HttpServer
+from mq9.server.lameduck import LameDuck
 from mq9.server.leasing import Leasing
 from mq9.server.mail import MailHub, MailSession
 from mq9.server.metrics import Metrics
+from mq9.server.monitoring import Monitor
 from mq9.server.reloading import reload
 from mq9.server.rewriter import Rewriter
+from mq9.server.session import Session
 from mq9.server.tls import Tls, context_of
 from mq9.server.users import Users
 from mq9.store.contract import Store, Table
-from mq9.store.lmdb_engine import LmdbStore
+from mq9.store.disk_engine import DiskStore
 from mq9.store.memory_engine import MemoryStore
 from mq9.version import VERSION
 
@@ -44,8 +49,8 @@ log = logging.getLogger("mq9")
 # no responders with the subject), so it is the nats-server release whose core protocol this broker follows.
 NATS_VERSION = "2.12.0"
 ALIVE_CHECK_S = 1.0
-# Timers fired in one slice.
-TICK_BUDGET = 4_096
+# Clients looked at in one slice.
+ALIVE_SLICE = 256
 STOP_TIMEOUT_S = 5.0
 
 
@@ -69,17 +74,23 @@ class Server:
         store: the engine; by default the one that `config` asks for.
     """
 
+    # Timers fired in one slice.
+    tick_budget = 4_096
+
     def __init__(self, config: Config, clock: Callable[[], int] | None = None, store: Store | None = None) -> None:
         self.config = config
         self.port = config.port
         self._clock = clock
         self.now = clock or system_clock
         self._id = "N" + secrets.token_hex(28).upper()[:55]
-        self.store = store or (MemoryStore() if config.memory else LmdbStore(config.data_dir, config.max_store))
+        self.store = store or (MemoryStore() if config.memory else DiskStore(config.data_dir, config.max_store))
         self.http: HttpServer | None = None
         self.tls: Tls | None = None
         # Set when the broker cannot go on because of an error of its own: whoever runs it should end it.
         self.failed = asyncio.Event()
+        # Set when all clients have been sent off after `leave`.
+        self.left = asyncio.Event()
+        self._leaving: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
         self._timers: dict[str, asyncio.Handle] = {}
 
@@ -91,16 +102,19 @@ class Server:
         self._loop = asyncio.get_running_loop()
         listener = self._bind()
         try:
-            self._assemble(listener.getsockname()[1])
-            self._address = listener.getsockname()[0]
-            self.refuse_strangers(self.config, self.users)
+            self._address, port = listener.getsockname()[:2]
+            # Before anything is touched: a configuration that cannot be used is to change nothing.
+            self.refuse_strangers(self.config, Users(self.config, Owner))
+            context = context_of(self.config)
             await self.store.open()
+            self._assemble(port, context)
             await self._load()
             if self.config.http_port is not None:
                 self.http = HttpServer(
                     self.config.host,
                     self.config.http_port,
                     self.metrics,
+                    Monitor(self, self._loop),
                     lambda: self.office.refusal is None,
                     self.config.http_token,
                 )
@@ -113,11 +127,23 @@ class Server:
         self.office.on_sooner(self._plan_tick_soon)
         self._check_alive()
 
+    def leave(self) -> None:
+        """Stop listening and send the clients off little by little (lame duck mode); `left` says when to `stop`."""
+        if self._server is None or self._leaving is not None:
+            return
+        self._server.close()
+        duck = LameDuck(self.hub, self.office, self.config.lame_duck_grace_period, self.config.lame_duck_duration)
+        self._leaving = self._loop.create_task(duck.leave())
+        self._leaving.add_done_callback(lambda _task: self.left.set())
+
     async def stop(self) -> None:
         """Stop listening, make everything that was asked for durable, tell who asked, and end every connection."""
         if self._server is None:
             return
         self._server.close()
+        if self._leaving is not None:
+            self._leaving.cancel()
+            await asyncio.wait([self._leaving])
         self.office.on_sooner(lambda: None)
         for timer in self._timers.values():
             timer.cancel()
@@ -164,28 +190,39 @@ class Server:
 
     def tick(self) -> bool:
         """Let the time that has come bring about what it does; returns whether more is left for another slice."""
-        more = self.office.tick(self.now(), TICK_BUDGET)
+        more = self.office.tick(self.now(), self.tick_budget)
         self._deliver()
         self.rewriter.wake()
         return more
 
     # putting it together
 
-    def _assemble(self, port: int) -> None:
+    def _assemble(self, port: int, context: ssl.SSLContext | None) -> None:
         self.port = port
         self.metrics = Metrics(self)
-        self.office = PostOffice(self.now(), self._has_work, self._public_event, self._wants_run)
+        self.office = PostOffice(
+            self.now(),
+            self._has_work,
+            self._public_event,
+            self._wants_run,
+            self.store.region,
+            self.store.region_bytes,
+        )
         self.committer = Committer(self.office, self.store, self.now, self._settled, self._refused, self.failed.set)
         self.block_reader = BlockReader(self.store, self.office.delivery, self._deliver)
         self.rewriter = Rewriter(self.office, self.block_reader, self.now)
         self.fetcher = Fetcher(self.block_reader, self.office.groups, self.config.max_payload, self.now)
         self.leasing = Leasing(
-            self.office, self.block_reader, self.config.max_payload, self.config.max_groups, self.now
+            self.office,
+            self.block_reader,
+            self.config.max_payload,
+            self.config.max_groups,
+            self.now,
+            lambda client_id: client_id in self.hub.sessions,
         )
         self.api = Api(self.office, self.config.default_ttl, self.fetcher, self.leasing, self.now)
         self.users = Users(self.config, self.office.owner_of)
         self.access = Access(self._loop, self.users, self.config, self.office)
-        context = context_of(self.config)
         self.hub = MailHub(
             self._loop,
             self.config,
@@ -217,7 +254,7 @@ class Server:
             )
         if config.http_port is not None and not config.http_token:
             raise ConfigError(
-                f"whoever reaches {config.host} may read /metrics: set http_token, or say insecure (--insecure)"
+                f"whoever reaches {config.host} may read whom it serves (/connz, /metrics): set http_token, or say insecure (--insecure)"
             )
 
     async def _load(self) -> None:
@@ -305,12 +342,21 @@ class Server:
     # time
 
     def _check_alive(self) -> None:
-        now = self._loop.time()
-        for session in list(self.hub.sessions.values()):
-            session.check_alive(now, self.config.ping_interval, self.config.ping_max)
-        self._timers["alive"] = self._loop.call_later(ALIVE_CHECK_S, self._check_alive)
         # The system's clock may have been set meanwhile, and a sleep is not as long as it was to be.
         self._plan_tick()
+        self._check_some_alive(iter(list(self.hub.sessions.values())))
+
+    def _check_some_alive(self, rest: Iterator[Session]) -> None:
+        """Look at the clients, a slice at a time: each may have to be sent a PING."""
+        now = self._loop.time()
+        checked = 0
+        for session in islice(rest, ALIVE_SLICE):
+            session.check_alive(now, self.config.ping_interval, self.config.ping_max)
+            checked += 1
+        if checked == ALIVE_SLICE:
+            self._timers["alive"] = self._loop.call_soon(self._check_some_alive, rest)
+        else:
+            self._timers["alive"] = self._loop.call_later(ALIVE_CHECK_S, self._check_alive)
 
     def _tick(self) -> None:
         try:

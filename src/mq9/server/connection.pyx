@@ -40,6 +40,8 @@ cdef enum:
     # transport before the turn ends.
     WRITE_HIGH = 1048576
     WRITE_LOW = 262144
+    # More than this is written without the interpreter's lock: giving it up and getting it back takes as long as copying this much.
+    QUICK_WRITE_MAX = 32768
     # A publisher whose subscriber is this far behind is made to wait a little, as nats-server does.
     STALL_AT = 8388608
 
@@ -287,7 +289,7 @@ cdef class Connection(FrameHandler):
         return 0
 
     cdef Py_ssize_t _write_now(self) except -1:
-        """Write to the socket what it takes, without the interpreter's lock; returns how many bytes that was.
+        """Write to the socket what it takes; returns how many bytes that was.
 
         Nothing goes past what the transport still holds. An error is left for the transport to find.
         """
@@ -301,6 +303,8 @@ cdef class Connection(FrameHandler):
             self._transport_holds = self.held() > 0
             if self._transport_holds:
                 return 0
+        if size <= QUICK_WRITE_MAX:
+            return max(send(socket, data, size, MSG_DONTWAIT | MSG_NOSIGNAL), 0)
         with nogil:
             written = send(socket, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
         return max(written, 0)
@@ -392,7 +396,11 @@ cdef class Connection(FrameHandler):
         if not self.transport.can_write_eof():  # TLS: its own farewell reads what comes
             self.transport.close()
             return
-        self.transport.write_eof()
+        try:
+            self.transport.write_eof()
+        except OSError:  # it has hung up already
+            self.transport.close()
+            return
         self.shared.loop.call_later(LINGER_S, self.transport.close)
 
     def abort(self, str reason not None):

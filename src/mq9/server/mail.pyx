@@ -150,6 +150,11 @@ cdef class ReplySender(Sender):
 cdef class MailReceiver(Receiver):
     """A client's subscription to a mailbox."""
 
+    def describe(self):
+        """As Interest.describe; the mail_id in the subject is for no eyes but the client's."""
+        cdef bytes queue = None if self.group is None else (<Group>self.group).name
+        return MESSAGES[:MESSAGES_SIZE] + self.mailbox.name, queue, self.sid, self.delivered, self.maximum
+
     cdef Py_ssize_t room(self) noexcept:
         return self.session.room()
 
@@ -200,7 +205,7 @@ cdef class MailReceiver(Receiver):
         session.commit_stored(at - start)
         if self.group is not None:
             session.await_taken(self)
-        session.hub.messages_out += 1
+        session.count_out(max(header_size, 0) + payload_size)
         session.mail.mail_out += 1
         self.delivered += 1
         if self.maximum and self.delivered >= self.maximum:
@@ -360,7 +365,7 @@ cdef class MailSession(Session):
             for receiver in awaited:
                 handout = receiver.handout
                 handout.group.taken(handout, self.taken)
-                handout.group.give_back(handout, (), self.mail.time_ms())
+                handout.group.give_back(handout, (), 0, self.mail.time_ms())
 
     # everything else
 
