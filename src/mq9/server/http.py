@@ -143,11 +143,11 @@ class HttpServer:
 
     def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO") or "/"
+        if path != "/healthz" and not self._may_ask(environ):
+            return _say(start_response, "401 Unauthorized", _NO_TOKEN, headers=_CHALLENGE)
         page = self._pages.get(path)
         if page is None:
             return _say(start_response, "404 Not Found", b"404 page not found\n", "text/plain; charset=utf-8")
-        if path != "/healthz" and not self._may_ask(environ):
-            return _say(start_response, "401 Unauthorized", _NO_TOKEN, headers=_CHALLENGE)
         self._monitor.note_request(path)
         try:
             return page(environ, start_response)
