@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # Whether mq9 is tried, too: it is to be, as soon as it has users and TLS.
-MQ9_HAS_USERS_AND_TLS: Final = False
+MQ9_HAS_USERS_AND_TLS: Final = True
 
 TOKEN: Final = "an-open-sesame"
 PASSWORD: Final = "a-secret-word"
