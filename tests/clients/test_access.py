@@ -170,6 +170,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 class Setting:
     """A running server and how one is let in there."""
 
+    server: str
     way: Way
     host: str
     certificates: Certificates
@@ -232,7 +233,7 @@ def setting(request: pytest.FixtureRequest, certificates: Certificates, tmp_path
     """Each way in turn, at each server."""
     name, way = request.param
     with running(name, WAYS[way], certificates, tmp_path) as host:
-        yield Setting(WAYS[way], host, certificates)
+        yield Setting(name, WAYS[way], host, certificates)
 
 
 async def talk(setting: Setting) -> bytes:
@@ -278,9 +279,11 @@ def test_the_nats_command(setting: Setting, tmp_path: Path) -> None:
     tool = Tool(setting, tmp_path)
     assert "OK Connection OK" in tool("server", "check", "connection", *map(setting.filled, setting.way.flags))
     if setting.way.wrong_flags is not None:
-        with pytest.raises(
-            (AssertionError, subprocess.TimeoutExpired), match=r"(?i)authorization|violation|certificate|tls|EOF"
-        ):
+        words = "authorization|violation|certificate|tls|EOF"
+        if setting.server != "mq9":
+            # nats-server hangs up while the client still writes, which may then not hear why.
+            words += "|reset|broken pipe"
+        with pytest.raises((AssertionError, subprocess.TimeoutExpired), match=f"(?i){words}"):
             tool("server", "check", "connection", *map(setting.filled, setting.way.wrong_flags))
 
 

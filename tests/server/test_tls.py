@@ -182,6 +182,35 @@ def test_certificates_of_clients(certificates: Certificates, tmp_path: Path) -> 
                 client.fence()
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_that_is_refused_is_told_so(
+    certificates: Certificates, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    def go_on(client: RawClient, context: ssl.SSLContext) -> None:
+        # With TLS 1.3 the client is through before the broker has seen what it shows: it goes on, and then hears of it.
+        client.secure(context).send(b'CONNECT {"verbose":false}\r\nPING\r\n')
+        client.bytes_until_hung_up()
+
+    def refused(port: int, context: ssl.SSLContext) -> str:
+        context.maximum_version = version
+        with RawClient(port) as client:
+            client.opened()
+            with pytest.raises(ssl.SSLError) as caught:
+                go_on(client, context)
+        return str(caught.value)
+
+    strangers = Certificates.make(tmp_path)
+    config = certificates.configuration(of_clients=True)
+    with broker_of(certificates, **config, tls_verify=True) as port:
+        for _ in range(20):
+            said = refused(port, certificates.context())
+            assert ("certificate required" if version is ssl.TLSVersion.TLSv1_3 else "handshake failure") in said
+            assert "unknown ca" in refused(port, certificates.context(strangers.issue("client", "client.example")))
+    with broker_of(certificates, tls_min_version="1.3") as port:
+        if version is ssl.TLSVersion.TLSv1_2:
+            assert "protocol version" in refused(port, certificates.context())
+
+
 def test_a_certificate_says_who_a_client_is(certificates: Certificates) -> None:
     users = (UserConfig("anna@agents.example"), UserConfig("CN=ben,OU=Tests,O=Agents"), UserConfig("carl.example"))
     config = certificates.configuration(of_clients=True) | {"tls_verify_and_map": True, "users": users}

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -23,6 +24,71 @@ log = logging.getLogger("mq9")
 _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 # For how long a client that was hung up on may take to say that it has noticed.
 _SHUTDOWN_TIMEOUT_S: Final = 2.0
+# For how long one whose handshake has failed may take to hang up, having been told why.
+_LINGER_S: Final = 0.5
+
+
+class _Failure:
+    """Why the handshake of a connection has failed, once it has."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.error: ssl.SSLError | None = None
+
+    def note(self, error: ssl.SSLError) -> None:
+        """It has failed; end the connection when the client has had time to read what it is told."""
+        self.error = error
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self._half_close)
+        loop.call_later(_LINGER_S, self._transport.abort)
+
+    def _half_close(self) -> None:
+        try:
+            self._transport.write_eof()
+        except (OSError, RuntimeError):  # it has hung up already
+            self._transport.abort()
+
+
+# Of the connection whose handshake begins in this context.
+_failure: ContextVar[_Failure] = ContextVar("_failure")
+
+
+class _Handshake(ssl.SSLObject):
+    """The broker's side of a handshake, which tells the client when it fails.
+
+    OpenSSL puts the alert that does so where the loop takes from what it sends; but the loop hangs up on an error without sending
+    that. So an error is kept from it: for the loop the client has not finished, and whatever else it says goes unread.
+    """
+
+    def begin(self, incoming: ssl.MemoryBIO, failure: _Failure) -> None:
+        """What has come from the client is in `incoming`; `failure` is told of an error."""
+        self._incoming = incoming
+        self._failure = failure
+
+    def do_handshake(self) -> None:
+        """As ssl.SSLObject does, but for errors that are more than a lack of bytes."""
+        if self._failure.error is None:
+            try:
+                super().do_handshake()
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise
+            except ssl.SSLError as error:
+                self._failure.note(error)
+            else:
+                del self._incoming, self._failure
+                return
+        self._incoming.read()
+        raise ssl.SSLWantReadError
+
+
+class _Context(ssl.SSLContext):
+    sslobject_class = _Handshake
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, *arguments: Any, **more: Any) -> ssl.SSLObject:
+        """As ssl.SSLContext does."""
+        handshake = super().wrap_bio(incoming, *arguments, **more)
+        cast("_Handshake", handshake).begin(incoming, _failure.get())
+        return handshake
 
 
 def context_of(config: Config) -> ssl.SSLContext | None:
@@ -40,7 +106,7 @@ def context_of(config: Config) -> ssl.SSLContext | None:
     verifies = config.tls_verify or config.tls_verify_and_map
     if verifies and not config.tls_ca:
         raise ConfigError("tls_verify needs tls_ca: by whom the certificates of clients are signed")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = _Context(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _VERSIONS[config.tls_min_version]
     # A client that asks for another handshake within a connection asks for work only.
     context.options |= ssl.OP_NO_RENEGOTIATION
@@ -117,11 +183,14 @@ class Tls:
             self._hub.count_refusal("maximum connections")
             transport.close()
             return
-        task = asyncio.get_running_loop().create_task(self._shake_hands(greeter, transport))
+        failure = _Failure(transport)
+        # Here, and not in the task: the handshake begins in the context in which the connection was made.
+        _failure.set(failure)
+        task = asyncio.get_running_loop().create_task(self._shake_hands(greeter, transport, failure))
         self._greetings.add(task)
         task.add_done_callback(self._greetings.discard)
 
-    async def _shake_hands(self, greeter: _Greeter, transport: asyncio.Transport) -> None:
+    async def _shake_hands(self, greeter: _Greeter, transport: asyncio.Transport, failure: _Failure) -> None:
         loop = asyncio.get_running_loop()
         session = self._new_session()
         if not self._handshake_first:
@@ -140,7 +209,11 @@ class Tls:
             )
         except (OSError, EOFError, RuntimeError) as error:  # RuntimeError: it was closed before
             self._hub.count_refusal("tls handshake")
-            log.info("%s: no TLS: %s", address[0] if isinstance(address, tuple) else "a client", _reason(error))
+            log.info(
+                "%s: no TLS: %s",
+                address[0] if isinstance(address, tuple) else "a client",
+                _reason(failure.error or error),
+            )
             return
         except asyncio.CancelledError:
             transport.abort()
