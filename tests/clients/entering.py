@@ -16,9 +16,6 @@ from cryptography.hazmat.primitives.serialization import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Whether mq9 is tried, too: it is to be, as soon as it has users and TLS.
-MQ9_HAS_USERS_AND_TLS: Final = True
-
 TOKEN: Final = "an-open-sesame"
 PASSWORD: Final = "a-secret-word"
 # bcrypt of PASSWORD.
