@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from mq9.server.monitoring import go_duration, go_uptime, shown_subject, shown_text
+from mq9.server.userconfig import UserConfig
 from tests.server.support import ThreadedServer, create, publish, request
 from tests.support.peers import MONITOR, NEW_NATS_SERVER, NatsServer, free_port, need
 from tests.support.rawclient import RawClient
@@ -30,8 +31,8 @@ ELSEWHERE: Final = {
         "system_account",
         "config_digest",
         "stalled_clients",
-        "auth_timeout",
-        "tls_timeout",
+        "feature_flags",
+        "disk_io_wait_stats",
         "write_deadline",
     ),
 }
@@ -198,6 +199,22 @@ def test_each_connection(server: Monitored) -> None:
         assert (
             clients_of(server.get("/connz?acc=other")) == [] if server.get("/connz?acc=other")["connections"] else True
         )
+
+
+def test_whose_the_connections_are() -> None:
+    users = (UserConfig("anna", password="a"), UserConfig("ben", password="b"))
+    with ThreadedServer(http_port=0, users=users) as broker:
+        server = mq9_http(broker)
+        varz = server.get("/varz")
+        assert (varz["auth_required"], varz["auth_timeout"]) == (True, 2)
+        with server.client(user="anna", **{"pass": "a"}), server.client(user="ben", **{"pass": "b"}):
+            rows = server.get("/connz?auth=1")["connections"]
+            assert [row["authorized_user"] for row in rows] == ["anna", "ben"]
+            assert "authorized_user" not in server.get("/connz")["connections"][0]
+            assert [row["cid"] for row in server.get("/connz?user=ben")["connections"]] == [rows[1]["cid"]]
+            assert server.get("/connz?user=carl")["connections"] == []
+        left = server.get("/connz?state=closed&auth=1&user=anna")["connections"]
+        assert [row["authorized_user"] for row in left] == ["anna"]
 
 
 def test_the_order_of_connections(server: Monitored) -> None:

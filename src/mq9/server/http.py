@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -110,7 +111,7 @@ class HttpServer:
         is_healthy: Callable[[], bool],
         token: str = "",
     ) -> None:
-        self.token = token
+        self._token = token
         self._monitor = monitor
         self._is_healthy = is_healthy
         self._pages: dict[str, Callable[[dict[str, Any], StartResponse], Iterable[bytes]]] = {
@@ -134,6 +135,11 @@ class HttpServer:
         self.port: int = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, name="mq9-http", daemon=True)
         self._thread.start()
+
+    def adopt(self, token: str) -> None:
+        """Ask for this token from now on: the configuration was read again."""
+        self._token = token
+        self._monitor.config_load_s = time.time()
 
     def stop(self) -> None:
         """Stop listening."""
@@ -164,7 +170,7 @@ class HttpServer:
 
     def _may_ask(self, environ: dict[str, Any]) -> bool:
         scheme, _, shown = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-        return not self.token or (scheme.lower() == "bearer" and same(self.token, shown.strip()))
+        return not self._token or (scheme.lower() == "bearer" and same(self._token, shown.strip()))
 
 
 def _parameters(environ: dict[str, Any]) -> Parameters:

@@ -48,7 +48,7 @@ async def reload(server: Server, given: Config) -> None:
     if server.tls is not None and context is not None:
         server.tls.adopt(context, config)
     if server.http is not None:
-        server.http.token = config.http_token
+        server.http.adopt(config.http_token)
     server.api.default_ttl = config.default_ttl
     server.leasing.groups_max = config.max_groups
     server.hub.connections_max = config.max_connections

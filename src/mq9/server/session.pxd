@@ -42,6 +42,7 @@ cdef class ClientState:
     cdef readonly str address
     cdef readonly int port
     cdef readonly dict client
+    cdef readonly str user
     cdef readonly str tls_version
     cdef readonly str tls_cipher
     cdef readonly double start_s        # Unix time

@@ -36,6 +36,7 @@ class ClientState:
     address: str
     port: int
     client: dict[str, str]
+    user: str
     tls_version: str
     tls_cipher: str
     start_s: float

@@ -98,6 +98,7 @@ cdef class ClientState:
 
     Attributes:
         client_id, address, port, client: who it is; `client` is what CONNECT said of its lang, version and name.
+        user: the name of its user, or empty.
         tls_version, tls_cipher: of its connection, or empty.
         start_s, last_active_s, stop_s: Unix time; `stop_s` is 0 while it is there.
         reason: why it left, or empty when it hung up itself.
@@ -236,6 +237,7 @@ cdef class Session(Connection):
         state.address = self.client_address
         state.port = self.client_port
         state.client = self.client
+        state.user = "" if self.user is None else self.user.name
         state.tls_version = state.tls_cipher = state.reason = ""
         if secured is not None:
             state.tls_version = (secured.version() or "").removeprefix("TLSv")
