@@ -233,8 +233,20 @@ def test_what_the_operator_sees_names_nobodys_secrets(scene: Scene) -> None:
         request(scene.eve, subject.format(scene.drop_id), body)
     scene.eve.send(f"SUB {MAILBOX}.MSG.{scene.drop_id} 1\r\nPUB {MAILBOX}.MSG.{UNKNOWN} 0\r\n\r\n".encode())
     scene.eve.fence()
+    scene.anna.send(f"SUB {MAILBOX}.MSG.{scene.box} 1\r\nSUB {MAILBOX}.EVENTS.annas.named 2\r\n".encode())
+    scene.anna.fence()
     assert scene.process.http_port is not None
-    shown = get(scene.process.http_port, "/metrics")[1]
+    pages = (
+        "/metrics",
+        "/varz",
+        "/connz?subs=detail&auth=1",
+        "/connz?state=any&subs=1",
+        "/subsz?subs=1",
+        "/",
+        "/healthz",
+    )
+    shown = "".join(get(scene.process.http_port, page)[1] for page in pages)
+    assert "<hidden>" in shown
     scene.process.stop()
     shown += scene.process.log()
     assert "refused: 404 no such mailbox" in shown
