@@ -65,12 +65,12 @@ def check_block(data, uint64_t number):
     """How many records the block holds. Raises DamagedError when it is not what was stored under `number`."""
     if len(data) < BLOCK_HEAD:
         raise DamagedError("shorter than its head")
-    magic, version, _, checksum, records, itself, _ = _BLOCK_HEAD.unpack_from(data)
+    magic, version, unused, checksum, records, itself, _ = _BLOCK_HEAD.unpack_from(data)
     if magic != BLOCK_MAGIC:
         raise DamagedError("does not begin as a block does")
     if version != BLOCK_VERSION:
         raise DamagedError(f"is of version {version}, this program knows {BLOCK_VERSION}")
-    if crc32(memoryview(data)[12:]) != checksum:
+    if unused or crc32(memoryview(data)[12:]) != checksum:
         raise DamagedError("does not match its checksum")
     if itself != number:
         raise DamagedError(f"says that it is block {itself}")

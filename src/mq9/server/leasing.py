@@ -31,7 +31,8 @@ log = logging.getLogger("mq9")
 
 # FETCHes of one client that may wait or be under way at a time.
 LEASES_MAX = 64
-_ALL = 31
+# As a mask: messages of all priorities, and those that are delayed.
+_ALL = 63
 _REPLY_OVERHEAD = 64
 
 
@@ -234,8 +235,11 @@ class Leasing:
         return mailbox.last_id(self.now()) if request.deliver == "latest" else 0
 
     async def _first_since(self, mailbox: Mailbox, since_ms: int) -> int:
-        """The msg_id of the first message sent at `since_ms` (Unix ms) or later: msg_ids rise with the time of the send."""
-        low, high = 0, mailbox.last_id(self.now()) + 1
+        """The msg_id of the first message sent at `since_ms` (Unix ms) or later: msg_ids rise with the time of the send.
+
+        Those that are delayed are looked at as well: they may appear behind what is found.
+        """
+        low, high = 0, self.office.last_msg_id + 1
         while low < high:
             middle = (low + high) // 2
             page = mailbox.page(middle, _ALL, 1, self.now())
