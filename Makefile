@@ -9,7 +9,7 @@ ARGS ?=
 SOURCES := pyproject.toml setup.py $(shell find src -name '*.pyx' -o -name '*.pxd')
 INSTALLED := .venv/.installed
 
-.PHONY: run demo test sim lint types bench peers setup clean
+.PHONY: run demo test test-clients clients sim lint types bench peers setup clean
 
 run: setup
 	$(BIN)/mq9 serve $(ARGS)
@@ -19,6 +19,12 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest $(PYTEST)
+
+test-clients: clients
+	$(BIN)/python -m pytest -m clients --durations=12 $(PYTEST)
+
+clients: setup
+	$(BIN)/python tools/clients.py
 
 sim: setup
 	$(BIN)/python -m tests.simulation $(ARGS)

@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import base64
 import json
+import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,14 +24,15 @@ from mq9.protocol import PRIORITIES
 from mq9.server.broker import Server
 from mq9.server.config import Config
 from mq9.store.contract import FORMAT_VERSION
-from mq9.store.lmdb_engine import FORMAT_FILE, LmdbStore
+from mq9.store.disk_engine import FORMAT_FILE, DiskStore
+from mq9.store.segments import DIRECTORY as JOURNAL
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
 
 START_S: Final = 1_767_225_600  # 2026-01-01
 NINETY_YEARS_S: Final = 90 * 365 * 86_400
-KEPT_FILES: Final = ("data.mdb", FORMAT_FILE)
+KEPT_FILES: Final = ("data.mdb", FORMAT_FILE, JOURNAL)
 TIMEOUT_S: Final = 10.0
 
 
@@ -215,7 +217,7 @@ async def make(directory: Path) -> None:
     maker = Maker()
     data = directory / f"format-{FORMAT_VERSION}"
     shutil.rmtree(data, ignore_errors=True)
-    server = Server(Config(port=0), clock=lambda: maker.now_s * 1_000, store=LmdbStore(data))
+    server = Server(Config(port=0), clock=lambda: maker.now_s * 1_000, store=DiskStore(data))
     await server.start()
     try:
         maker.client = await nats.connect(server.url)
@@ -228,6 +230,13 @@ async def make(directory: Path) -> None:
         await server.stop()
     for path in data.iterdir():
         if path.name not in KEPT_FILES:
+            path.unlink()
+    for path in (data / JOURNAL).iterdir():
+        used = path.read_bytes().rstrip(b"\0")
+        if used:
+            # Frames end at a multiple of eight, perhaps with zeros.
+            os.truncate(path, len(used) + 8)
+        else:
             path.unlink()
     listing = json.dumps(maker.listing(), indent=1, ensure_ascii=False)
     directory.joinpath(f"format-{FORMAT_VERSION}.json").write_text(listing + "\n", "utf-8")

@@ -1,8 +1,8 @@
 """Installs the programs that the tests hold mq9 against.
 
 They are nats-server as Debian ships it; strace, which shows that a reply follows its fsync; and, built with Go from the
-versions pinned in tools/natscli, a newer nats-server and its command line tool `nats`. Run by `make peers` and by CI; what
-is there already is left alone.
+versions pinned in tools/natscli, a newer nats-server, its command line tool `nats`, and a program that reads monitoring pages into
+nats-server's own types, as nats-top does. Run by `make peers` and by CI; what is there already is left alone.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ SYSTEM: Final = ("nats-server", "strace")
 PACKAGES: Final = {
     "nats": "github.com/nats-io/natscli/nats",
     "nats-server-2.12": "github.com/nats-io/nats-server/v2",
+    "nats-monitor": "./monitor",
 }
 
 
@@ -46,9 +47,10 @@ def install_from_debian(program: str) -> str | None:
 
 
 def build(name: str) -> str | None:
-    """Build one of PACKAGES, unless that was done since its version was pinned; gives the reason when it fails."""
+    """Build one of PACKAGES, unless that was done since what it is built from was changed; gives the reason when it fails."""
     program = BUILT / name
-    if not program.exists() or program.stat().st_mtime < (PINS / "go.sum").stat().st_mtime:
+    newest = max(path.stat().st_mtime for path in PINS.rglob("*") if path.is_file())
+    if not program.exists() or program.stat().st_mtime < newest:
         if shutil.which("go") is None:
             return f"{name} is missing, and Go, which builds it, is not installed"
         command = ["go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags=-s -w"]

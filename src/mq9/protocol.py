@@ -6,8 +6,7 @@ in prose. Everything here is a value or a pure function.
 
 from __future__ import annotations
 
-import base64
-import hashlib
+import functools
 import json
 import re
 from dataclasses import dataclass
@@ -98,6 +97,7 @@ DELIVER: Final = ("earliest", "latest", "from_time", "from_id")
 # What a worker may say of its messages.
 ACK_OPERATIONS: Final = ("ack", "nack", "extend", "dead", "revive")
 
+_DECODER = json.JSONDecoder()
 _GROUP_NAME = re.compile(r"[^\s*>\x00-\x1f\x7f]+")
 _MAIL_ID = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*", re.ASCII)
 
@@ -123,12 +123,6 @@ class ProtocolError(Exception):
     def reply(self) -> bytes:
         """The JSON body of the refusal."""
         return dump({"error": self.sentence, "code": self.code})
-
-
-def drop_id_of(mail_id: bytes) -> bytes:
-    """The address for those who may only send to a mailbox (docs/protocol.md §2); nothing leads from it to the mail_id."""
-    digest = hashlib.sha256(b"mq9 drop_id\0" + mail_id).digest()
-    return DROP_PREFIX.encode() + base64.b32encode(digest[:20])[: DROP_ID_BYTES - 2].lower()
 
 
 def bad_mail_id(mail_id: str) -> str | None:
@@ -169,7 +163,7 @@ class _Body:
         if len(body) > REQUEST_BYTES_MAX:
             raise ProtocolError(413, f"a request must have at most {REQUEST_BYTES_MAX} bytes")
         try:
-            value = json.loads(body) if body.strip() else {}
+            value = _DECODER.decode(body.decode()) if body.strip() else {}
         except (ValueError, RecursionError):
             raise ProtocolError(400, "the request is not valid JSON") from None
         if not isinstance(value, dict):
@@ -246,11 +240,10 @@ class _Body:
         value = self.value.get(key)
         if value is None:
             return ()
-        if not isinstance(value, list) or not all(
-            isinstance(item, int) and not isinstance(item, bool) for item in value
-        ):
+        # Such a list comes with most ACKs: nothing is done here for each item by itself.
+        if not isinstance(value, list) or not {int}.issuperset(map(type, value)):
             raise ProtocolError(400, f"{key} must be a list of whole numbers")
-        if not 1 <= len(value) <= count_max or not all(least <= item <= most for item in value):
+        if not 1 <= len(value) <= count_max or min(value) < least or max(value) > most:
             raise ProtocolError(400, f"{key} must have 1 to {count_max} items from {least} to {most}")
         return tuple(value)
 
@@ -278,6 +271,8 @@ class CreateRequest:
     @classmethod
     def parse(cls, body: bytes) -> CreateRequest:
         """Raises ProtocolError 400 for a known key of the wrong type or value; unknown keys are ignored."""
+        if body in (b"", b"{}"):
+            return _CREATE_ANYTHING
         read = _Body(body)
         request = cls(
             ttl=read.whole("ttl", 0, TTL_MAX_S),
@@ -329,6 +324,9 @@ class FetchRequest:
         )
 
 
+_CREATE_ANYTHING: Final = CreateRequest()
+
+
 @dataclass(frozen=True, slots=True)
 class ListRequest:
     """The body of list (docs/protocol.md §3).
@@ -370,6 +368,12 @@ class LeaseRequest:
     @classmethod
     def parse(cls, body: bytes) -> LeaseRequest:
         """Raises ProtocolError 400 for a known key of the wrong type or value; unknown keys are ignored."""
+        # A worker asks for the same again and again.
+        return _known_lease_request(body) if len(body) <= _KNOWN_BYTES_MAX else cls.read(body)
+
+    @classmethod
+    def read(cls, body: bytes) -> LeaseRequest:
+        """As `parse`, without a look at what was asked before."""
         read = _Body(body)
         config = read.inner("config")
         limit = config.whole("num_msgs", 1, MSG_ID_MAX)
@@ -388,6 +392,10 @@ class LeaseRequest:
             if request.deliver == word and value is None:
                 raise ProtocolError(400, f"deliver {word} needs {word}")
         return request
+
+
+_known_lease_request = functools.lru_cache(1_024)(LeaseRequest.read)
+_KNOWN_BYTES_MAX: Final = 512
 
 
 @dataclass(frozen=True, slots=True)

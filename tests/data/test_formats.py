@@ -94,7 +94,7 @@ def test_the_listing_has_what_it_is_for(version: int) -> None:
     assert {message["priority"] for message in messages} == {"critical", "urgent", "high", "normal", "low"}
     assert any(message["expires_at"] for message in messages if "mq9-ttl" in message["headers"])
     assert len(said["ended"]) == 3
-    size = sum(path.stat().st_size for path in (HERE / f"format-{version}").iterdir())
+    size = sum(path.stat().st_size for path in (HERE / f"format-{version}").rglob("*"))
     assert size < 200_000
 
 

@@ -34,7 +34,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "native": set(),
     "wire": {"native"},
     "routing": {"native", "wire"},
-    "store": set(),
+    "store": {"native"},
     "mailboxes": {"native", "wire", "routing", "store.contract", "protocol"},
     "server": {"native", "wire", "routing", "mailboxes", "store", "protocol", "version"},
     "sdk": {"protocol", "version"},

@@ -7,6 +7,7 @@ there: what was settled and neither deleted nor expired, and nothing else.
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -335,16 +336,17 @@ class PostOfficeMachine(RuleBasedStateMachine):
         if isinstance(answer, ProtocolError):
             assert answer.code == 404
             return
+        reply = json.loads(answer)
         if box is None:
-            assert answer["is_new"] is True
+            assert reply["is_new"] is True
             ttl = 30 if request.ttl is None else request.ttl
             self.boxes[request.name] = Box(ttl, at + ttl * 1_000 if ttl else 0)
         else:
-            assert answer["is_new"] is False
+            assert reply["is_new"] is False
             if request.renew:
                 box.ttl = box.ttl if request.ttl is None else request.ttl
                 box.end = at + box.ttl * 1_000 if box.ttl else 0
-            assert answer["ttl"] == box.ttl
+            assert reply["ttl"] == box.ttl
 
     def expect_send(
         self, name: str, mark: tuple[int, bytes], at: int, msg_id: int, letter: Letter, told: list[Any]

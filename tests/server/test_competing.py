@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mq9.protocol import PRIORITIES
-from mq9.store.lmdb_engine import LmdbStore
+from mq9.store.disk_engine import DiskStore
 from tests.server.support import ThreadedServer, body_of, create, headers_of, request, until
 from tests.server.working import MESSAGES, ack, conflict, ids, join, leased, send, send_at_once
 from tests.store.post import MAILBOX, Post
@@ -299,7 +299,7 @@ def test_a_group_sent_back_does_not_repeat_what_is_on_its_way_to_a_receiver() ->
 
 def test_what_was_handed_over_after_the_group_was_sent_back_stays_done(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with ThreadedServer(LmdbStore(data)) as broker, broker.client() as client, broker.client() as member:
+    with ThreadedServer(DiskStore(data)) as broker, broker.client() as client, broker.client() as member:
         box = create(client, ttl=0)
         join(member, box)
         assert member.fence() == []
@@ -314,7 +314,7 @@ def test_what_was_handed_over_after_the_group_was_sent_back_stays_done(tmp_path:
         assert ack(client, box, msg_ids=first) == {"error": ""}
         done = [msg_id for msg_id, state in states(broker, box).items() if state == "done"]
         assert len(done) > 2
-    again = ThreadedServer(LmdbStore(data))
+    again = ThreadedServer(DiskStore(data))
     again.clock.now = broker.clock.now
     with again:
         again.pass_time(10_000)
@@ -356,7 +356,7 @@ def members(broker: ThreadedServer, mail_id: str) -> int:
 
 def test_progress_outlives_members_and_the_broker(tmp_path: Path) -> None:
     payloads = [b"%d" % number for number in range(30)]
-    with ThreadedServer(LmdbStore(tmp_path / "data")) as broker, broker.client() as client:
+    with ThreadedServer(DiskStore(tmp_path / "data")) as broker, broker.client() as client:
         box = create(client, ttl=0)
         send_at_once(client, box, payloads)
         got = []
@@ -366,7 +366,7 @@ def test_progress_outlives_members_and_the_broker(tmp_path: Path) -> None:
                 got += take(member, number + 1)
                 until(lambda: unfinished(broker, box) == 0, "not all was handed over")
         assert got == payloads[:15]
-    with ThreadedServer(LmdbStore(tmp_path / "data")) as broker, broker.client() as client:
+    with ThreadedServer(DiskStore(tmp_path / "data")) as broker, broker.client() as client:
         join(client, box)
         assert take(client, 15) == payloads[15:]
         assert client.fence() == []

@@ -123,14 +123,14 @@ def test_a_silent_client_is_asked_and_then_given_up() -> None:
                 session.check_alive(loop.time() + 60 * minutes, 120.0, 2)
 
         broker.call(lambda: pass_minutes(0))  # both were active until now
+        # One PING measures the round trip; who does not answer it is not yet taken for dead.
         broker.call(lambda: pass_minutes(1.9))
-        assert silent.pings == 0
         for minutes in (2.1, 4.1):
             busy.fence()
             broker.call(lambda minutes=minutes: pass_minutes(minutes))  # type: ignore[misc]
         broker.call(lambda: pass_minutes(6.1))
         assert silent.rest() == [b"-ERR 'Stale Connection'"]
-        assert silent.pings == 2
+        assert silent.pings == 3
         assert busy.fence() == []
 
 
@@ -222,4 +222,4 @@ def test_a_million_messages_wait_for_a_receiver_that_stopped_reading(tmp_path: P
             # What was in the sockets before is in the order of sending; from then on it is one run for each priority.
             assert order[-3:] == ["high", "normal", "low"]
             assert headers["mq9-pending"] == "0"
-    assert (tmp_path / "data" / "data.mdb").stat().st_size > total * 64
+    assert sum(path.stat().st_size for path in (tmp_path / "data" / "journal").iterdir()) > total * 64

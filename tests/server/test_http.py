@@ -25,7 +25,7 @@ def test_metrics_count_what_happened_and_name_no_mailbox() -> None:
     with BrokerProcess(None, http=True) as process:
         assert process.http_port is not None
         assert get(process.http_port, "/healthz") == (200, '{"status":"ok"}\n')
-        assert get(process.http_port, "/")[0] == 404
+        assert get(process.http_port, "/nothing")[0] == 404
         port = urlsplit(process.url).port
         assert port is not None
         with RawClient(port).connect() as client, RawClient(port).connect() as receiver:

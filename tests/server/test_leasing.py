@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mq9.protocol import PRIORITIES
-from mq9.store.lmdb_engine import LmdbStore
+from mq9.store.disk_engine import DiskStore
 from tests.server.support import START_MS, TICK_MS, ThreadedServer, body_of, create, publish, request
 from tests.server.working import (
     ACK,
@@ -43,7 +43,7 @@ LEASE_MS = 30_000
 @pytest.fixture(params=["memory", "lmdb"])
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ThreadedServer]:
     """A broker of either kind, with a clock that stands still."""
-    with ThreadedServer(None if request.param == "memory" else LmdbStore(tmp_path / "data")) as running:
+    with ThreadedServer(None if request.param == "memory" else DiskStore(tmp_path / "data")) as running:
         yield running
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mq9.store.contract import StoreFailedError
-from mq9.store.lmdb_engine import LmdbStore
+from mq9.store.disk_engine import DiskStore
 from tests.server.support import TICK_MS, ThreadedServer, create, request, until
 from tests.server.working import GONE, LEASE, MESSAGES, ack, conflict, dead, done, ids, join, leased, send, wanted
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def again(broker: ThreadedServer, data: Path) -> ThreadedServer:
     """A broker over the same data whose clock goes on where this one's stands."""
-    following = ThreadedServer(LmdbStore(data))
+    following = ThreadedServer(DiskStore(data))
     following.clock.now = broker.clock.now
     return following
 
@@ -28,7 +28,7 @@ def again(broker: ThreadedServer, data: Path) -> ThreadedServer:
 @pytest.mark.parametrize("restarts", [1, 3])
 def test_every_state_outlives_a_restart(tmp_path: Path, restarts: int) -> None:
     data = tmp_path / "data"
-    with ThreadedServer(LmdbStore(data)) as broker, broker.client() as client, broker.client() as other:
+    with ThreadedServer(DiskStore(data)) as broker, broker.client() as client, broker.client() as other:
         box = create(client, ttl=0)
         kinds = ("held", "long", "lapsed", "nacked", "later", "buried", "worn", "finished", "handed", "new")
         sent = dict(zip(kinds, send(client, box, *[kind.encode() for kind in kinds]), strict=True))
@@ -81,7 +81,7 @@ def test_every_state_outlives_a_restart(tmp_path: Path, restarts: int) -> None:
 
 def test_what_runs_out_while_the_broker_is_down_has_run_out_when_it_is_back(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with ThreadedServer(LmdbStore(data)) as broker, broker.client() as client:
+    with ThreadedServer(DiskStore(data)) as broker, broker.client() as client:
         box = create(client, ttl=0)
         first, second, third = send(client, box, b"", b"", b"")
         gone = request(client, MESSAGES + box, b"", {"mq9-ttl": "5"})["msg_id"]
@@ -99,7 +99,7 @@ def test_what_runs_out_while_the_broker_is_down_has_run_out_when_it_is_back(tmp_
 
 def test_a_worker_that_has_lost_its_connection_extends_its_lease_over_another(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with ThreadedServer(LmdbStore(data)) as broker, broker.client() as second:
+    with ThreadedServer(DiskStore(data)) as broker, broker.client() as second:
         box = create(second, ttl=0)
         one, two = send(second, box, b"", b"")
         with broker.client() as first:
@@ -117,7 +117,7 @@ def test_a_worker_that_has_lost_its_connection_extends_its_lease_over_another(tm
 
 def test_groups_of_a_mailbox_that_ended_are_not_there_after_a_restart(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with ThreadedServer(LmdbStore(data)) as broker, broker.client() as client:
+    with ThreadedServer(DiskStore(data)) as broker, broker.client() as client:
         create(client, name="box", ttl=10)
         sent = send(client, "box", b"")
         assert ids(client, "box") == sent
@@ -131,7 +131,7 @@ def test_groups_of_a_mailbox_that_ended_are_not_there_after_a_restart(tmp_path: 
         assert broker.call(lambda: broker.server.office.groups.groups) == 0
 
 
-class FailingStore(LmdbStore):
+class FailingStore(DiskStore):
     """The real engine on a disk that can be made to fail."""
 
     fails: Callable[[Commit], bool] = staticmethod(lambda commit: False)

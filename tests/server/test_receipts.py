@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mq9.protocol import drop_id_of
+from mq9.mailboxes.drops import drop_id_of
 from tests.server.support import ThreadedServer, body_of, create, publish, request
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mq9.protocol import PRIORITIES
-from mq9.store.lmdb_engine import LmdbStore
+from mq9.store.disk_engine import DiskStore
 from tests.server.support import ThreadedServer, body_of, create, headers_of, publish, request
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.support.rawclient import RawClient
 
 
-class SlowStore(LmdbStore):
+class SlowStore(DiskStore):
     """The real engine on a disk that takes its time."""
 
     delay_s = 0.003

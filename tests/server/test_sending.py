@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mq9.store.lmdb_engine import LmdbStore
+from mq9.store.disk_engine import DiskStore
 from tests.server.support import START_MS, ThreadedServer, body_of, create, headers_of, publish, request
 
 if TYPE_CHECKING:
@@ -381,7 +381,7 @@ def test_blocks_with_an_id_are_kept_for_the_window_and_no_longer(server: Threade
 
 
 def restarted(path: Path, after_ms: int) -> ThreadedServer:
-    server = ThreadedServer(LmdbStore(path, 2**26))
+    server = ThreadedServer(DiskStore(path, 2**26))
     server.clock.now = START_MS + after_ms
     return server
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from mq9.store.contract import Commit, Store, Table
-from mq9.store.lmdb_engine import LmdbStore
+from mq9.store.disk_engine import DiskStore
 from mq9.store.memory_engine import MemoryStore
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ class MemoryPlace:
         """It refuses nothing."""
 
 
-class LmdbPlace:
-    """A directory for LmdbStore."""
+class DiskPlace:
+    """A directory for DiskStore, whose segments are small, so that there are many."""
 
     durable = True
     exclusive = True
@@ -58,7 +58,7 @@ class LmdbPlace:
 
     def store(self) -> Store:
         """A store over the directory."""
-        return LmdbStore(self._directory)
+        return DiskStore(self._directory, segment_bytes=SEGMENT_BYTES)
 
     def impossible(self, highest: int) -> Commit:
         """A block that is not above the others comes behind everything that is in order."""
@@ -69,6 +69,7 @@ class LmdbPlace:
         )
 
 
-ENGINES: Final[dict[str, Callable[[Path], Place]]] = {"memory": MemoryPlace, "lmdb": LmdbPlace}
-EXCLUSIVE: Final = ["lmdb"]
-REFUSING: Final = ["lmdb"]
+ENGINES: Final[dict[str, Callable[[Path], Place]]] = {"memory": MemoryPlace, "disk": DiskPlace}
+SEGMENT_BYTES: Final = 1024 * 1024
+EXCLUSIVE: Final = ["disk"]
+REFUSING: Final = ["disk"]

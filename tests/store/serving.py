@@ -10,7 +10,7 @@ import uvloop
 
 from mq9.server.broker import Server
 from mq9.server.config import Config
-from mq9.store.lmdb_engine import LmdbStore
+from mq9.store.disk_engine import DiskStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mq9.store.contract import Commit, Store, StoreError
 
 
-class FragileStore(LmdbStore):
+class FragileStore(DiskStore):
     """The engine on disk; its commits fail with `failing` while that is set, and wait before they begin while `held` is."""
 
     def __init__(self, directory: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from mq9 import protocol
 from mq9.store.contract import StoreError, StoreFailedError, StoreFullError
-from mq9.store.lmdb_engine import LmdbStore
+from mq9.store.disk_engine import DiskStore
 from tests.store.contents import stored
 from tests.store.post import MAILBOX, Post, until
 from tests.store.serving import FragileStore, Serving
@@ -156,7 +156,7 @@ def test_everything_that_was_told_is_there_after_a_restart(tmp_path: Path, store
                     told[answer["msg_id"]] = payload
                 else:
                     assert answer["code"] in {503, 507}
-    with Serving(LmdbStore(tmp_path / "data")) as serving, Post(serving.url) as post:
+    with Serving(DiskStore(tmp_path / "data")) as serving, Post(serving.url) as post:
         assert {mail.msg_id: mail.payload for mail in post.fetch("box")} == told
 
 
@@ -179,7 +179,7 @@ def test_a_deletion_stays_although_asking_for_it_again_failed(tmp_path: Path, st
         store.release()
         assert until(partial(post.delete, mail_id, second)) == {"deleted": True}
         assert [mail.payload for mail in post.fetch(mail_id)] == [b"third"]
-    with Serving(LmdbStore(tmp_path / "data")) as serving, Post(serving.url) as post:
+    with Serving(DiskStore(tmp_path / "data")) as serving, Post(serving.url) as post:
         assert [mail.payload for mail in post.fetch("box")] == [b"third"]
 
 
@@ -201,11 +201,11 @@ def test_blocks_whose_dropping_failed_are_dropped_later(tmp_path: Path, store: F
         for msg_id in msg_ids[1:3]:
             assert until(partial(post.delete, mail_id, msg_id)) == {"deleted": True}
     # A broker that starts takes no room for what is gone; blocks that are empty are dropped then at the latest.
-    with Serving(LmdbStore(tmp_path / "data")) as serving, Post(serving.url) as post:
+    with Serving(DiskStore(tmp_path / "data")) as serving, Post(serving.url) as post:
         assert [mail.msg_id for mail in post.fetch("box")] == msg_ids[3:]
     assert len(blocks_in(tmp_path / "data")) == 1
 
 
 def blocks_in(directory: Path) -> list[int]:
     """The numbers of the blocks that are stored."""
-    return list(stored(LmdbStore(directory)).blocks)
+    return list(stored(DiskStore(directory)).blocks)

@@ -10,32 +10,40 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mq9.store.contract import Commit, Store, Table
-from mq9.store.lmdb_engine import LmdbStore
+from mq9.store.disk_engine import DiskStore
 from tests.store.contents import run, stored
-from tests.store.disks import small_disk
+from tests.store.disks import fill, small_disk
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MIB = 1024 * 1024
-BLOCKS = 150
+ROWS = 150
 KEPT = (7, 80, 149)
 
 
-def block(number: int) -> bytes:
-    return b"block %d " % number * (MIB // 10)
+def row(number: int) -> bytes:
+    return b"row %d " % number * (MIB // 9)
+
+
+def key(number: int) -> bytes:
+    return b"%08d" % number
 
 
 def make_gaps(directory: Path) -> None:
     """A directory whose data file is mostly gaps."""
 
     async def work(store: Store) -> None:
-        for number in range(BLOCKS):
-            await store.commit(Commit([(number, block(number))], rows=[(Table.MAILBOXES, b"%08d" % number, b"row")]))
-        await store.commit(Commit(dropped=[number for number in range(BLOCKS) if number not in KEPT]))
+        for number in range(ROWS):
+            await store.commit(Commit(rows=[(Table.GROUPS, key(number), row(number))]))
+        async for _ in store.scan_rows(Table.GROUPS):  # which brings all of them into the file
+            pass
+        await store.commit(
+            Commit(rows=[(Table.GROUPS, key(number), None) for number in range(ROWS) if number not in KEPT])
+        )
 
-    run(LmdbStore(directory), work)
-    assert size_of(directory) > BLOCKS * MIB * 0.8
+    run(DiskStore(directory), work)
+    assert size_of(directory) > ROWS * MIB * 0.8
 
 
 def size_of(directory: Path) -> int:
@@ -43,12 +51,11 @@ def size_of(directory: Path) -> int:
 
 
 def check(directory: Path) -> None:
-    """Everything is there, and new blocks are stored behind the old ones."""
-    contents = stored(LmdbStore(directory))
-    assert contents.blocks == {number: block(number) for number in KEPT}
-    assert len(contents.rows[Table.MAILBOXES]) == BLOCKS
-    run(LmdbStore(directory), lambda store: store.commit(Commit([(BLOCKS, b"new")])))
-    assert run(LmdbStore(directory), lambda store: store.read_block(BLOCKS)) == b"new"
+    """Everything is there, and new rows are stored."""
+    contents = stored(DiskStore(directory))
+    assert contents.rows[Table.GROUPS] == {key(number): row(number) for number in KEPT}
+    run(DiskStore(directory), lambda store: store.commit(Commit(rows=[(Table.META, b"new", b"row")])))
+    assert stored(DiskStore(directory)).rows[Table.META] == {b"new": b"row"}
     assert not (directory / "data.mdb.new").exists()
 
 
@@ -60,13 +67,13 @@ def test_a_file_that_is_mostly_gaps_is_small_when_it_has_been_opened(tmp_path: P
 
 def test_a_file_in_use_stays_as_it_is(tmp_path: Path) -> None:
     async def work(store: Store) -> None:
-        for number in range(BLOCKS):
-            await store.commit(Commit([(number, block(number))]))
-        await store.commit(Commit(dropped=list(range(0, BLOCKS, 3))))
+        for number in range(ROWS):
+            await store.commit(Commit(rows=[(Table.GROUPS, key(number), row(number))]))
+        await store.commit(Commit(rows=[(Table.GROUPS, key(number), None) for number in range(0, ROWS, 3)]))
 
-    run(LmdbStore(tmp_path), work)
+    run(DiskStore(tmp_path), work)
     before = (tmp_path / "data.mdb").stat()
-    stored(LmdbStore(tmp_path))
+    stored(DiskStore(tmp_path))
     after = (tmp_path / "data.mdb").stat()
     assert (after.st_size, after.st_ino) == (before.st_size, before.st_ino)
 
@@ -76,7 +83,7 @@ def test_a_kill_at_any_moment_leaves_one_whole_file(tmp_path: Path, at: float) -
     """The process that makes the file smaller is killed after `at` of the time that it takes."""
     make_gaps(tmp_path)
     program = (
-        "import asyncio, sys; from mq9.store.lmdb_engine import LmdbStore; store = LmdbStore(sys.argv[1]); "
+        "import asyncio, sys; from mq9.store.disk_engine import DiskStore; store = DiskStore(sys.argv[1]); "
         "print(flush=True); asyncio.run(store.open())"
     )
     opener = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE)
@@ -97,12 +104,12 @@ def test_what_is_left_of_an_unfinished_file_is_removed(tmp_path: Path) -> None:
 
 
 def test_without_space_for_another_file_the_old_one_is_used(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 180 * MIB) as disk:
+    with small_disk(tmp_path / "disk", 220 * MIB) as disk:
         directory = disk / "data"
         make_gaps(directory)
-        (disk / "other").write_bytes(bytes(180 * MIB - size_of(directory) - 6 * MIB))
+        fill(disk, leave_bytes=MIB)
         before = size_of(directory)
-        contents = stored(LmdbStore(directory))
-        assert contents.blocks == {number: block(number) for number in KEPT}
+        contents = stored(DiskStore(directory))
+        assert contents.rows[Table.GROUPS] == {key(number): row(number) for number in KEPT}
         assert size_of(directory) == before
         assert not (directory / "data.mdb.new").exists()

@@ -138,7 +138,8 @@ def test_a_fetch_finds_what_is_rewritten_while_it_reads(store: RemoteStore) -> N
         for at, msg_id in enumerate(doomed):
             deleter.begin(f"{MAILBOX}.DELETE.{mail_id}.{msg_id}", number=at)
         blocks = store.reads
-        while len(store.blocks_dropped) < 20:
+        # All but those of the last region, which may grow.
+        while len(store.blocks_dropped) < 15:
             found = [mail for mail in post.fetch(mail_id) if mail.msg_id not in doomed]
             assert found == stays
         assert store.reads > blocks

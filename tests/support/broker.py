@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 _DEADLINE_S: Final = 20.0
-_NATS_URL = re.compile(r"nats://[^\s,]+:\d+")
+_NATS_URL = re.compile(r"(?:nats|tls)://[^\s,]+:\d+")
 _HTTP_URL = re.compile(r"http://[^\s,]+:\d+")
 
 
@@ -77,6 +77,17 @@ class BrokerProcess:
     def stop(self) -> int:
         """Ask it to stop, and wait until it has; returns its exit code."""
         return self._end(signal.SIGTERM)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
+
+    def ended(self) -> int:
+        """Wait until it has ended by itself; returns its exit code."""
+        assert self._process is not None, "it does not run"
+        code = self._process.wait(_DEADLINE_S)
+        self._process = None
+        return code
 
     def close(self) -> None:
         """Kill it if it still runs, and clear up."""

@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Final, Self
 import pytest
 
 if TYPE_CHECKING:
+    import signal
     from types import TracebackType
 
 BUILT: Final = Path(__file__).parents[2] / ".tools" / "bin"
 NATS: Final = "nats"
 DEBIAN_NATS_SERVER: Final = "nats-server"
 NEW_NATS_SERVER: Final = "nats-server-2.12"
+MONITOR: Final = "nats-monitor"
 SYSTEM: Final = "/usr/sbin:/usr/local/sbin"
 REQUIRING: Final = ("CI", "MQ9_REQUIRE_PEERS")
 _DEADLINE_S: Final = 20.0
@@ -112,6 +114,18 @@ class NatsServer:
             self._process.terminate()
             self._process.wait(_DEADLINE_S)
             self._process = None
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process is not None, "it does not run"
+        self._process.send_signal(number)
+
+    def ended(self) -> int:
+        """Wait until it has ended by itself; returns its exit code."""
+        assert self._process is not None, "it does not run"
+        code = self._process.wait(_DEADLINE_S)
+        self._process = None
+        return code
 
     def __enter__(self) -> Self:
         return self.start()

@@ -18,10 +18,16 @@ import click
 @click.option("--port", type=int, help="Port to listen on; 0 takes a free one.  [default: 4222]")
 @click.option("--data-dir", help="Where messages are kept.  [default: mq9-data]")
 @click.option("--memory", is_flag=True, default=None, help="Keep nothing: everything is gone when the broker stops.")
-@click.option("--http-port", type=int, help="Answer /healthz and /metrics on this port.")
+@click.option("--http-port", type=int, help="Answer /healthz, /metrics, /varz, /connz and /subsz on this port.")
+@click.option(
+    "--lame-duck-grace-period", type=float, help="Seconds after SIGUSR2 before any client is sent off.  [default: 10]"
+)
+@click.option(
+    "--lame-duck-duration", type=float, help="Seconds after SIGUSR2 until all clients are sent off.  [default: 120]"
+)
 @click.option("--config", type=click.Path(path_type=Path), help="TOML file with any key of docs/configuration.md.")
 def serve(config: Path | None, **given: Any) -> None:
-    """Run a broker until it is told to stop (SIGTERM, SIGINT).
+    """Run a broker until it is told to stop (SIGTERM, SIGINT), or to send its clients off little by little and then stop (SIGUSR2).
 
     An option wins over the environment (MQ9_PORT, MQ9_DATA_DIR …), which wins over the configuration file.
     """
@@ -41,8 +47,9 @@ def serve(config: Path | None, **given: Any) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
         await server.start()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, server.leave)
         click.echo(server.announcement)
-        waits = [asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(server.failed.wait())]
+        waits = [asyncio.ensure_future(event.wait()) for event in (stopping, server.left, server.failed)]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()

@@ -23,11 +23,18 @@ cdef class Block:
 
 cdef struct BlockInfo:
     uint32_t live              # records that are still there; 0: the block is gone or going
-    uint32_t size
-    uint32_t live_bytes
-    uint8_t kept               # 1 while the store has it
-    uint8_t noted              # 1 when it is known to be mostly dead
+    uint32_t size              # 0: the store does not have it
     uint32_t held_until        # Unix s; not before that it is dropped
+
+
+cdef struct Region:
+    # Blocks whose space comes back together: from `first` up to the first one of the region behind it.
+    uint64_t number
+    uint64_t first
+    uint64_t live_bytes        # of the records that are still there
+    uint64_t size              # of those that the store has
+    uint32_t blocks            # how many these are
+    uint32_t noted             # 1 when it is known that little is left
 
 
 cdef class BlockTable:
@@ -39,14 +46,24 @@ cdef class BlockTable:
     cdef readonly uint64_t live_bytes
     cdef dict _dead            # number → bytearray, a bitmap over RECORD_MIN steps
     cdef readonly object emptied
-    cdef readonly object sparse
+    cdef Region* _regions      # in the order of their numbers
+    cdef size_t _region_count, _region_capacity, _regions_emptied
+    cdef uint64_t _region_bytes
+    cdef object _region_of
+    cdef object _resting       # numbers of regions of which little is left since a short while
+    cdef object _sparse        # and of those that are to be rewritten
+    cdef object _again         # numbers of blocks of such regions that could not be rewritten so far
+    cdef uint64_t _taken       # up to here the blocks of a region were taken that is being rewritten
+    cdef uint64_t _taken_end   # where its blocks end
     cdef dict _held            # Unix s → numbers of blocks of which nothing is left but that are held until then
     cdef uint64_t _let_go_s
 
     cdef BlockInfo* find(self, uint64_t number) noexcept
     cdef int add(self, uint64_t number, uint32_t records, uint32_t size) except -1
     cdef int release(self, uint64_t number, uint32_t record_size) except -1
-    cdef bint is_sparse(self, const BlockInfo* info) noexcept
+    cdef Region* _region(self, uint64_t block) noexcept
+    cdef int _note_region(self, uint64_t block) except -1
+    cdef int _look_at(self, Region* region) except -1
     cdef uint32_t size_of(self, uint64_t number) noexcept
     cdef int forget_dead(self, uint64_t number) except -1
     cdef int hold(self, uint64_t number, uint64_t until_s) except -1

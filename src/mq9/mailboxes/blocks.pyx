@@ -58,24 +58,33 @@ cdef class Block:
 
 
 cdef class BlockTable:
-    """How much of each stored block is alive.
+    """How much of each stored block, and of each region, is alive.
 
     Numbers are given out one after the other, so a block is found by its place: chunks of slots from the oldest number that is
     still of interest. `emptied` collects the numbers of blocks of which nothing is left, for the next commit to drop, in the order in
-    which that came about; `sparse` those of blocks of which less than half is, to be rewritten.
+    which that came about. A region of which less than half is left is to be rewritten, but not the last one, which grows.
+
+    Arguments:
+        region_of: gives the region that the store has put a block into.
+        region_bytes: the space that a region takes however little is left in it.
     """
 
-    def __cinit__(self):
+    def __init__(self, region_of, uint64_t region_bytes):
         self._dead = {}
         self.emptied = deque()
-        self.sparse = deque()
         self._held = {}
+        self._region_of = region_of
+        self._region_bytes = region_bytes
+        self._resting = deque()
+        self._sparse = deque()
+        self._again = deque()
 
     def __dealloc__(self):
         cdef uint64_t at
         for at in range(self._count):
             free(self._chunks[at])
         free(self._chunks)
+        free(self._regions)
 
     cdef BlockInfo* find(self, uint64_t number) noexcept:
         """What is known of a block, or NULL."""
@@ -90,16 +99,62 @@ cdef class BlockTable:
     cdef int add(self, uint64_t number, uint32_t records, uint32_t size) except -1:
         """A block was stored, with `records` live records in `size` bytes."""
         cdef BlockInfo* info = self._slot(number)
+        cdef Region* region
         info.live = records
         info.size = size
-        info.live_bytes = size
-        info.kept = 1
         info.held_until = 0
+        self._note_region(number)
+        region = self._region(number)
+        region.blocks += 1
+        region.size += size
+        region.live_bytes += size - BLOCK_HEAD
         self.blocks += 1
         self.size += size
-        self.live_bytes += size
+        self.live_bytes += size - BLOCK_HEAD
         if records == 0:
             self._empty(number, info)
+        return 0
+
+    cdef int _note_region(self, uint64_t block) except -1:
+        """See to it that the region of a block, which is the last one, is known."""
+        cdef uint64_t number = self._region_of(block)
+        cdef size_t capacity
+        cdef Region* regions
+        if self._region_count and self._regions[self._region_count - 1].number == number:
+            return 0
+        if self._region_count == self._region_capacity:
+            capacity = self._region_capacity * 2 + 8
+            regions = <Region*>realloc(self._regions, capacity * sizeof(Region))
+            if regions == NULL:
+                raise MemoryError()
+            self._regions = regions
+            self._region_capacity = capacity
+        regions = &self._regions[self._region_count]
+        memset(regions, 0, sizeof(Region))
+        regions.number = number
+        regions.first = block
+        self._region_count += 1
+        if self._region_count > 1:
+            self._look_at(regions - 1)
+        return 0
+
+    cdef Region* _region(self, uint64_t block) noexcept:
+        """The region of a block that is stored, or NULL."""
+        cdef size_t low = 0, high = self._region_count, middle
+        while low < high:
+            middle = (low + high) // 2
+            if self._regions[middle].first <= block:
+                low = middle + 1
+            else:
+                high = middle
+        return &self._regions[low - 1] if low else NULL
+
+    cdef int _look_at(self, Region* region) except -1:
+        """See whether little is left of a region that does not grow any more."""
+        if not region.noted and region.blocks and region.live_bytes * 2 < max(region.size, self._region_bytes):
+            if region < &self._regions[self._region_count - 1]:
+                region.noted = 1
+                self._resting.append(region.number)
         return 0
 
     cdef BlockInfo* _slot(self, uint64_t number) except NULL:
@@ -127,17 +182,16 @@ cdef class BlockTable:
     cdef int release(self, uint64_t number, uint32_t record_size) except -1:
         """One record of the block is gone for good."""
         cdef BlockInfo* info = self.find(number)
+        cdef Region* region
         if info == NULL or info.live == 0:
             return 0
+        region = self._region(number)
         info.live -= 1
-        info.live_bytes -= min(record_size, info.live_bytes)
+        region.live_bytes -= min(<uint64_t>record_size, region.live_bytes)
         self.live_bytes -= min(<uint64_t>record_size, self.live_bytes)
         if info.live == 0:
             self._empty(number, info)
-        elif not info.noted and self.is_sparse(info):
-            info.noted = 1
-            self.sparse.append(number)
-        return 0
+        return self._look_at(region)
 
     cdef int _empty(self, uint64_t number, BlockInfo* info) except -1:
         """Nothing is left of the block."""
@@ -147,22 +201,50 @@ cdef class BlockTable:
             self.emptied.append(number)
         return 0
 
-    cdef bint is_sparse(self, const BlockInfo* info) noexcept:
-        """Whether it is worth copying what is left of a block."""
-        return info.kept and info.live != 0 and info.live_bytes * <uint64_t>2 < info.size
+    @property
+    def has_sparse(self):
+        """Whether there are blocks to be rewritten, now or after a rest."""
+        return bool(self._again or self._sparse or self._resting) or self._taken < self._taken_end
+
+    def rested(self):
+        """Regions that were found to have little left up to now have rested: what is about to be removed of them need not be copied."""
+        self._sparse.extend(self._resting)
+        self._resting.clear()
 
     def take_sparse(self, uint64_t bytes_max, Py_ssize_t count_max):
-        """The numbers of some blocks that are mostly dead, of about `bytes_max` bytes in all; whoever takes them sees to them."""
+        """The numbers of some blocks to be rewritten, of about `bytes_max` bytes in all; whoever takes them sees to them."""
         cdef uint64_t number, size = 0
         cdef BlockInfo* info
         taken = []
-        while self.sparse and size < bytes_max and len(taken) < count_max:
-            number = self.sparse.popleft()
+        while size < bytes_max and len(taken) < count_max:
+            if self._again:
+                number = self._again.popleft()
+            elif self._taken < self._taken_end:
+                number = self._taken
+                self._taken += 1
+            elif self._sparse:
+                self._begin_region(self._sparse.popleft())
+                continue
+            else:
+                break
             info = self.find(number)
-            if info != NULL and self.is_sparse(info):
+            if info != NULL and info.size and info.live:
                 size += info.size
                 taken.append(number)
         return taken
+
+    def rewrite_again(self, uint64_t number):
+        """A block that was taken could not be rewritten."""
+        self._again.append(number)
+
+    def _begin_region(self, uint64_t number):
+        """Take the blocks of this region next."""
+        cdef size_t at
+        for at in range(self._region_count - 1 if self._region_count else 0):
+            if self._regions[at].number == number:
+                self._taken = self._regions[at].first
+                self._taken_end = self._regions[at + 1].first
+                return
 
     cdef int hold(self, uint64_t number, uint64_t until_s) except -1:
         """Do not drop the block before `until_s` (Unix s), also when nothing is left of it by then."""
@@ -192,13 +274,31 @@ cdef class BlockTable:
     def dropped(self, uint64_t number):
         """The block is no longer stored."""
         cdef BlockInfo* info = self.find(number)
-        if info != NULL and info.kept:
+        cdef Region* region
+        if info != NULL and info.size:
+            region = self._region(number)
+            region.blocks -= 1
+            region.size -= info.size
             self.blocks -= 1
             self.size -= info.size
-            self.live_bytes -= min(<uint64_t>info.live_bytes, self.live_bytes)
             memset(info, 0, sizeof(BlockInfo))
+            if region.blocks == 0:
+                self._trim_regions()
         self._dead.pop(number, None)
         self._trim()
+
+    def _trim_regions(self):
+        """Forget regions in which no block is left, when that is half of them; never the last one, which grows."""
+        cdef size_t at, kept = 0
+        self._regions_emptied += 1
+        if self._regions_emptied * 2 < self._region_count:
+            return
+        for at in range(self._region_count):
+            if self._regions[at].blocks or at == self._region_count - 1:
+                self._regions[kept] = self._regions[at]
+                kept += 1
+        self._region_count = kept
+        self._regions_emptied = 0
 
     def _trim(self):
         """Forget chunks at the front in which no block is left."""
@@ -217,7 +317,7 @@ cdef class BlockTable:
     cdef bint _is_empty(self, uint64_t chunk) noexcept:
         cdef int at
         for at in range(CHUNK):
-            if self._chunks[chunk][at].kept:
+            if self._chunks[chunk][at].size:
                 return False
         return True
 
@@ -275,7 +375,7 @@ cdef class BlockTable:
         gone = []
         for number in self._dead:
             info = self.find(number)
-            if (info == NULL or not info.kept) and number not in damaged:
+            if (info == NULL or not info.size) and number not in damaged:
                 gone.append(number)
         return gone
 

@@ -21,6 +21,6 @@ cdef struct Segment:
 cdef class DropIds:
     cdef Segment _segments[SEGMENTS]
 
-    cdef int add(self, Mailbox mailbox) except -1
+    cdef int add(self, Mailbox mailbox, bytes drop_id) except -1
     cdef int discard(self, Mailbox mailbox) except -1
     cdef Mailbox find(self, const char* drop_id, size_t size)

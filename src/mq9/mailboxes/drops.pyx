@@ -5,12 +5,23 @@ that it finds is the right one is seen by making its drop_id again. 16 bytes a m
 tables, so that none takes long to grow.
 """
 
+from hashlib import sha256
+
 from libc.stdlib cimport calloc, free
 
-from mq9.protocol import DROP_ID_BYTES, drop_id_of
+from mq9.native.base32 import base32
+from mq9.protocol import DROP_ID_BYTES, DROP_PREFIX
 
 cdef enum:
     CAPACITY_FIRST = 4
+
+
+_PREFIX = DROP_PREFIX.encode()
+
+
+def drop_id_of(bytes mail_id not None):
+    """The address for those who may only send to a mailbox (docs/protocol.md §2); nothing leads from it to the mail_id."""
+    return _PREFIX + base32(sha256(b"mq9 drop_id\0" + mail_id).digest(), DROP_ID_BYTES - 2)
 
 
 cdef uint64_t _mark_of(const char* drop_id) noexcept:
@@ -30,9 +41,9 @@ cdef class DropIds:
         for at in range(SEGMENTS):
             free(self._segments[at].places)
 
-    cdef int add(self, Mailbox mailbox) except -1:
+    cdef int add(self, Mailbox mailbox, bytes drop_id) except -1:
         """Find `mailbox` by its drop_id from now on; it must be discarded before it goes."""
-        cdef uint64_t mark = _mark_of(drop_id_of(mailbox.name))
+        cdef uint64_t mark = _mark_of(drop_id)
         cdef Segment* segment = &self._segments[mark % SEGMENTS]
         if (segment.count + 1) * 4 > segment.capacity * 3:
             _grow(segment)

@@ -5,7 +5,7 @@
 #    0  u32  BLOCK_MAGIC
 #    4  u16  BLOCK_VERSION
 #    6  u16  0
-#    8  u32  CRC-32 of everything from byte 12 on
+#    8  u32  CRC-32C of everything from byte 12 on; in a block of version 1 a CRC-32
 #   12  u32  how many records follow
 #   16  u64  the block's number
 #   24  u64  when it was begun, Unix ms
@@ -34,7 +34,7 @@ from mq9.native.memory cimport load16, load32, load64
 
 cdef enum:
     BLOCK_MAGIC = 0x4239514D   # "MQ9B"
-    BLOCK_VERSION = 1
+    BLOCK_VERSION = 2
     BLOCK_HEAD = 32
     RECORD_MIN = 32
 
@@ -116,6 +116,17 @@ cdef inline const char* record_field(const char* record, int flag) noexcept nogi
     if flag > FLAG_TAGS and flags & FLAG_TAGS:
         at += 2 + load16(at)
     return at
+
+
+# The row of a handout: a version byte, then for each of its unfinished messages
+#
+#    0  u64  msg_id
+#    8  u64  when it is due, Unix ms
+#   16  u8   its state, the rank of its priority, attempts
+#   19  u16  size of the reason, which follows
+cdef enum:
+    HANDOUT_ROW_VERSION = 1
+    HANDOUT_ITEM = 21
 
 
 cdef bint record_is_sound(const char* record, size_t room) noexcept nogil

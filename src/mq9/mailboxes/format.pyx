@@ -9,6 +9,8 @@ import struct
 from typing import NamedTuple
 from zlib import crc32
 
+from mq9.native.checksum import checksum
+
 _BLOCK_HEAD = struct.Struct("<IHHIIQQ")
 _MAILBOX_HEAD = struct.Struct("<BBHHQQQ")
 _MARKS = struct.Struct("<QQQ")
@@ -17,6 +19,9 @@ _GROUP_HEAD = struct.Struct("<BQQ5Q")
 _HANDOUT_ITEM = struct.Struct("<QQBBBH")
 _ROW_VERSION = 1
 _FLAG_PUBLIC = 1
+
+# By the version of a block.
+_CHECKSUMS = {1: crc32, BLOCK_VERSION: checksum}
 
 # The row of Table.META that holds the Marks.
 MARKS_KEY = b"marks"
@@ -58,19 +63,19 @@ def seal_block(data, uint64_t number, uint32_t records, uint64_t now):
         now: Unix ms.
     """
     _BLOCK_HEAD.pack_into(data, 0, BLOCK_MAGIC, BLOCK_VERSION, 0, 0, records, number, now)
-    struct.pack_into("<I", data, 8, crc32(memoryview(data)[12:]))
+    struct.pack_into("<I", data, 8, checksum(memoryview(data)[12:]))
 
 
 def check_block(data, uint64_t number):
     """How many records the block holds. Raises DamagedError when it is not what was stored under `number`."""
     if len(data) < BLOCK_HEAD:
         raise DamagedError("shorter than its head")
-    magic, version, unused, checksum, records, itself, _ = _BLOCK_HEAD.unpack_from(data)
+    magic, version, unused, said, records, itself, _ = _BLOCK_HEAD.unpack_from(data)
     if magic != BLOCK_MAGIC:
         raise DamagedError("does not begin as a block does")
-    if version != BLOCK_VERSION:
-        raise DamagedError(f"is of version {version}, this program knows {BLOCK_VERSION}")
-    if unused or crc32(memoryview(data)[12:]) != checksum:
+    if version not in _CHECKSUMS:
+        raise DamagedError(f"is of version {version}, this program knows up to {BLOCK_VERSION}")
+    if unused or _CHECKSUMS[version](memoryview(data)[12:]) != said:
         raise DamagedError("does not match its checksum")
     if itself != number:
         raise DamagedError(f"says that it is block {itself}")
@@ -176,23 +181,18 @@ class GroupRow(NamedTuple):
 
 
 class HandoutRow(NamedTuple):
-    """The unfinished messages of a handout, in their order: (msg_id, due in Unix ms, state, rank, attempts, reason) for each."""
+    """The unfinished messages of a handout, in their order: (msg_id, due in Unix ms, state, rank, attempts, reason) for each.
+
+    groups.pyx writes it, for every FETCH and every ACK.
+    """
 
     items: list
-
-    def pack(self, key):
-        """The value of the row under `key`."""
-        parts = [bytes([_ROW_VERSION])]
-        for msg_id, due, state, rank, attempts, reason in self.items:
-            parts.append(_HANDOUT_ITEM.pack(msg_id, due, state, rank, attempts, len(reason)))
-            parts.append(reason)
-        return seal_row(key, b"".join(parts))
 
     @classmethod
     def unpack(cls, key, value):
         """Raises DamagedError."""
         body = open_row(key, value)
-        if body[:1] != bytes([_ROW_VERSION]):
+        if body[:1] != bytes([HANDOUT_ROW_VERSION]):
             raise DamagedError("has a wrong version")
         items, at = [], 1
         while at < len(body):

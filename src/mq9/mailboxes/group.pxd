@@ -99,6 +99,8 @@ cdef class Group:
     cdef int _remember(self, const Open* item) except -1
     cdef int put_back(self, Handout handout, Open* item, OpenState state, uint64_t due, uint64_t now) except -1
     cdef int bury(self, Handout handout, Open* item, bytes reason) except -1
+    cpdef bint is_there(self, uint64_t msg_id, uint64_t now) except -1
+    cpdef bint was_leased_again(self, uint64_t msg_id, uint64_t holder, attempt) except -1
     cdef bint hear(self) except -1
     cdef int _take_up(self, int rank, uint64_t msg_id) except -1
     cdef bint _hears_more(self) noexcept

@@ -392,7 +392,7 @@ cdef class Group:
 
     # what becomes of what was given out
 
-    def is_there(self, uint64_t msg_id, uint64_t now):
+    cpdef bint is_there(self, uint64_t msg_id, uint64_t now) except -1:
         """Whether its mailbox has the message at `now` (Unix ms)."""
         cdef int rank
         cdef Entry* entry = self.mailbox.find(msg_id, &rank)
@@ -735,7 +735,7 @@ cdef class Group:
         attempts, former = self._remembered(msg_id)
         return attempts > attempt if attempt is not None else holder in former
 
-    def was_leased_again(self, uint64_t msg_id, uint64_t holder, attempt):
+    cpdef bint was_leased_again(self, uint64_t msg_id, uint64_t holder, attempt) except -1:
         """Whether an open message was leased to somebody else since this client, or this attempt, had it."""
         cdef Handout handout = self.open[msg_id]
         cdef Open* item = handout.find(msg_id)

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from mq9.mailboxes.appeared cimport Appeared
-from mq9.mailboxes.group cimport Group, Ledger
+from mq9.mailboxes.group cimport Group, Handout, Ledger
 from mq9.mailboxes.mailbox cimport Mailbox
 from mq9.mailboxes.timers cimport TimerOwner
 
@@ -46,6 +46,7 @@ cdef class Groups(Ledger):
     cdef int stir_mailbox(self, Mailbox mailbox) except -1
     cdef int appeared(self, Mailbox mailbox, int rank, uint64_t msg_id) except -1
     cdef int forget_kept(self, Py_ssize_t budget) except -1
+    cdef bytes _row_of(self, Handout handout)
     cdef int _leave(self, Fetch fetch) except -1
     cdef int _list_loaded(self) except -1
     cdef int _dispatch(self, Group group, uint64_t now) except -1

@@ -8,10 +8,14 @@ from bisect import bisect_right
 from collections import OrderedDict, deque
 from operator import itemgetter
 
+from libc.stdint cimport uint16_t
+
 from mq9.mailboxes.batch cimport Batch
 from mq9.mailboxes.group cimport DEAD, DONE, HANDED, LEASED, RETURNED, Choice, Handout, Open
 from mq9.mailboxes.mailbox cimport LEVELS
-from mq9.mailboxes.format import DamagedError, GroupRow, HandoutRow, group_key
+from mq9.mailboxes.format cimport HANDOUT_ITEM, HANDOUT_ROW_VERSION
+from mq9.mailboxes.format import DamagedError, GroupRow, HandoutRow, group_key, seal_row
+from mq9.native.memory cimport buffer_append, buffer_free, buffer_reserve, buffer_t, store16, store64
 from mq9.store.contract import Table
 
 cdef enum:
@@ -291,7 +295,7 @@ cdef class Groups(Ledger):
                 handout.changed = False
                 key = group_key(group.mailbox.number, group.number, handout.number)
                 if handout.count:
-                    batch.rows.append((Table.GROUPS, key, self._row_of(handout).pack(key)))
+                    batch.rows.append((Table.GROUPS, key, seal_row(key, self._row_of(handout))))
                     handout.stored = True
                     group.stored.add(handout.number)
                 elif handout.stored:
@@ -301,18 +305,37 @@ cdef class Groups(Ledger):
             batch.ended.append(key)
             batch.rows.append((Table.GROUPS, key, None))
 
-    def _row_of(self, Handout handout):
+    cdef bytes _row_of(self, Handout handout):
+        """The body of the handout's row."""
+        cdef buffer_t row
         cdef uint32_t at
         cdef Open* item
-        items = []
-        for at in range(handout.count):
-            item = &handout.items[at]
-            # What has not reached a receiver's socket before a crash goes to another one.
-            state = RETURNED if item.state == HANDED else item.state
-            due = 0 if item.state == HANDED else item.due
-            reason = b"" if handout.reasons is None else handout.reasons.get(item.msg_id, b"")
-            items.append((item.msg_id, due, state, item.rank, item.attempts, reason))
-        return HandoutRow(items)
+        cdef char* place
+        cdef bytes reason = b""
+        row.data = NULL
+        row.size = row.capacity = 0
+        try:
+            place = buffer_reserve(&row, 1 + HANDOUT_ITEM * <size_t>handout.count)
+            place[0] = HANDOUT_ROW_VERSION
+            row.size = 1
+            for at in range(handout.count):
+                item = &handout.items[at]
+                if handout.reasons is not None:
+                    reason = handout.reasons.get(item.msg_id, b"")
+                place = buffer_reserve(&row, HANDOUT_ITEM)
+                store64(place, item.msg_id)
+                # What has not reached a receiver's socket before a crash goes to another one.
+                store64(place + 8, 0 if item.state == HANDED else item.due)
+                place[16] = RETURNED if item.state == HANDED else item.state
+                place[17] = item.rank
+                place[18] = item.attempts
+                store16(place + 19, <uint16_t>len(reason))
+                row.size += HANDOUT_ITEM
+                if reason:
+                    buffer_append(&row, reason, len(reason))
+            return row.data[:row.size]
+        finally:
+            buffer_free(&row)
 
     def written(self, Batch batch not None):
         """The batch is durable."""

@@ -11,6 +11,7 @@ from mq9.mailboxes.format cimport (
     BLOCK_HEAD, FLAG_DEDUP, FLAG_KEY, RECORD_MIN, load16, record_expires_ms, record_field, record_flags, record_is_sound,
     record_mailbox, record_msg_id, record_priority, record_size, record_time_ms, record_visible_ms,
 )
+from mq9.mailboxes.drops import drop_id_of
 from mq9.mailboxes.format import DamagedError, MailboxRow, Marks, check_block, open_row
 from mq9.mailboxes.index cimport ENTRY_KEYED, Entry
 from mq9.mailboxes.keys cimport Keys
@@ -53,7 +54,7 @@ cdef class Loading:
             office._drops.discard(former)
         office.numbers.put(mailbox)
         office.mailboxes.put(mailbox)
-        office._drops.add(mailbox)
+        office._drops.add(mailbox, drop_id_of(mailbox.name))
         if mailbox.public:
             office.public[mailbox.name.decode()] = mailbox
         office.watch_end(mailbox)

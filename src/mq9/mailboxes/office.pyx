@@ -35,10 +35,8 @@ cdef enum:
     CACHE_BYTES = 33554432
     # A batch that has grown to this many bytes is committed on its own: neither its commit nor what follows takes long.
     BATCH_TARGET = 2097152
-    # Empty blocks, or rows, that one commit removes at most, and bytes of such blocks: LMDB notes every page that it frees, and what
-    # one commit freed is written anew with each of those that use some of it. 2,048 pages are a note of 16 KB.
-    DROPS_PER_COMMIT = 512
-    DROPPED_BYTES_PER_COMMIT = 8388608
+    # Empty blocks, or rows, that one commit removes at most.
+    DROPS_PER_COMMIT = 4096
     # Entries taken apart in one go: a slice of time.
     DISMANTLE_ROOM = 1024
 
@@ -63,13 +61,14 @@ cdef class PostOffice:
         has_work: called once when the open batch is no longer empty.
         public_event: called with ("created" | "renewed" | "expired" | "removed", mailbox) for public mailboxes.
         wants_run: called when `run` has something to do.
+        region_of, region_bytes: see `BlockTable`; by default the space of every block comes back by itself.
     """
 
-    def __init__(self, uint64_t now, has_work, public_event, wants_run):
+    def __init__(self, uint64_t now, has_work, public_event, wants_run, region_of=int, uint64_t region_bytes=0):
         self.mailboxes = ByteMap()
         self._drops = DropIds()
         self.public = SortedDict()
-        self.blocks = BlockTable()
+        self.blocks = BlockTable(region_of, region_bytes)
         self.delivery = Delivery(BlockCache(CACHE_BYTES))
         self.timers = Timers(now)
         self.groups = Groups(self.timers, self.tell, wants_run, self.delivery.wake_idle)
@@ -294,11 +293,9 @@ cdef class PostOffice:
 
     def _drop_blocks(self, Batch batch):
         """Let the batch drop blocks of which nothing is left, and note the numbers that they would have shown."""
-        cdef uint64_t size = 0
         emptied = self.blocks.emptied
-        while emptied and len(batch.dropped) < DROPS_PER_COMMIT and size < DROPPED_BYTES_PER_COMMIT:
+        while emptied and len(batch.dropped) < DROPS_PER_COMMIT:
             number = emptied.popleft()
-            size += self.blocks.size_of(number)
             batch.dropped.append(number)
             if self.blocks.has_dead(number):
                 batch.rows.append((Table.DEAD, number.to_bytes(8, "big"), None))
@@ -463,13 +460,13 @@ cdef class PostOffice:
 
     # what an effect does when its time has come
 
-    def register(self, Mailbox mailbox not None):
-        """Make a durable mailbox known to everybody."""
+    def register(self, Mailbox mailbox not None, bytes drop_id not None):
+        """Make a durable mailbox known to everybody, and to senders by its drop_id."""
         cdef Mailbox former = <Mailbox>self.mailboxes.get(mailbox.name)
         if former is not None:
             self.end(former, "expired")
         self.mailboxes.put(mailbox)
-        self._drops.add(mailbox)
+        self._drops.add(mailbox, drop_id)
         self.numbers.put(mailbox)
         if mailbox.public:
             self.public[mailbox.name.decode()] = mailbox

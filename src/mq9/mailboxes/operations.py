@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from mq9.mailboxes.drops import drop_id_of
 from mq9.mailboxes.format import MailboxRow
 from mq9.mailboxes.mailbox import Mailbox
 from mq9.mailboxes.office import PostOffice
-from mq9.protocol import CreateRequest, ProtocolError, drop_id_of
+from mq9.protocol import CreateRequest, ProtocolError
 
-Reply = dict[str, Any]
+# As JSON where it is written that way at once.
+Reply = dict[str, Any] | bytes
 Done = Callable[[Reply | ProtocolError], None]
 
 NO_MAILBOX = "no such mailbox"
@@ -65,9 +67,9 @@ def _answer_existing(office: PostOffice, request: CreateRequest, row: MailboxRow
     """The name is taken, which is no error: the first creation's values stand, unless the request renews."""
     if not request.renew:
         if office.latest_row(row.mail_id) is None:
-            done(_created(row, is_new=False))
+            done(_created(row, drop_id_of(row.mail_id), is_new=False))
         else:  # the answer must not say what is not durable yet
-            office.then(_Answer(_created(row, is_new=False), done))
+            office.then(_Answer(_created(row, drop_id_of(row.mail_id), is_new=False), done))
         return
     if office.refusal is not None:
         raise office.refusal
@@ -111,18 +113,22 @@ def _row_of(mailbox: Mailbox) -> MailboxRow:
     )
 
 
-def _created(row: MailboxRow, *, is_new: bool) -> Reply:
-    mail_id = row.mail_id.decode()
-    return {
-        "mail_id": mail_id,
-        "mail_address": mail_id,
-        "drop_id": drop_id_of(row.mail_id).decode(),
-        "is_new": is_new,
-        "public": row.public,
-        "ttl": row.ttl_s,
-        "created_at": row.created_ms // 1_000,
-        "expires_at": row.expires_ms // 1_000 if row.expires_ms else None,
-    }
+def _created(row: MailboxRow, drop_id: bytes, *, is_new: bool) -> Reply:
+    # Neither id has a character that JSON would write otherwise.
+    return (
+        b'{"mail_id": "%b", "mail_address": "%b", "drop_id": "%b", "is_new": %b, "public": %b, "ttl": %d, '
+        b'"created_at": %d, "expires_at": %b}'
+        % (
+            row.mail_id,
+            row.mail_id,
+            drop_id,
+            b"true" if is_new else b"false",
+            b"true" if row.public else b"false",
+            row.ttl_s,
+            row.created_ms // 1_000,
+            b"%d" % (row.expires_ms // 1_000) if row.expires_ms else b"null",
+        )
+    )
 
 
 class _Answer:
@@ -149,8 +155,9 @@ class _Creation:
 
     def apply(self, now: int) -> None:
         """The mailbox is durable: everybody may see it."""
-        self._office.register(Mailbox(self._row))
-        self._done(_created(self._row, is_new=True))
+        drop_id = drop_id_of(self._row.mail_id)
+        self._office.register(Mailbox(self._row), drop_id)
+        self._done(_created(self._row, drop_id, is_new=True))
 
     def fail(self, error: ProtocolError) -> None:
         """There is no mailbox."""
@@ -170,7 +177,7 @@ class _Renewal:
             self._done(ProtocolError(404, NO_MAILBOX))
             return
         self._office.renewed(mailbox, self._row.ttl_s, self._row.expires_ms)
-        self._done(_created(self._row, is_new=False))
+        self._done(_created(self._row, drop_id_of(self._row.mail_id), is_new=False))
 
     def fail(self, error: ProtocolError) -> None:
         """The old end stands."""

@@ -1,12 +1,8 @@
 """A stored message as Python sees it: for fetch and for tools, where a message is an object anyway."""
 
-import json
-from binascii import b2a_base64
-
 from mq9.mailboxes.format cimport (
     record_header_size, record_headers, record_msg_id, record_priority, record_size, record_time_ms,
 )
-from mq9.protocol import PRIORITIES
 from mq9.wire.headers import read_headers
 
 
@@ -46,18 +42,3 @@ def read_message(data not None, Py_ssize_t offset):
     message.headers = read_headers(message.header_block) if header_size else {}
     message.payload = headers[header_size:record + record_size(record) - headers]
     return message
-
-
-def leased_item(data not None, Py_ssize_t offset, int attempt):
-    """A message as FETCH shows it (docs/protocol.md §4), as JSON; `attempt` 0 when it is only read."""
-    cdef StoredMessage message
-    cdef str header = "null", headers = "{}"
-    message = read_message(data, offset)
-    if message.header_block:
-        header = json.dumps(list(message.header_block))
-        headers = json.dumps(message.headers)
-    return (
-        f'{{"msg_id": {message.msg_id}, "priority": "{PRIORITIES[message.rank]}", '
-        f'"payload": "{b2a_base64(message.payload, newline=False).decode()}", "create_time": {message.time_ms // 1000}, '
-        f'"header": {header}, "headers": {headers}, "attempt": {attempt}}}'
-    ).encode()

@@ -39,6 +39,10 @@ cdef class Router:
     cdef readonly uint64_t generation
     cdef readonly size_t count
     cdef uint64_t _spread
+    cdef uint64_t _inserts
+    cdef uint64_t _removes
+    cdef uint64_t _matches
+    cdef uint64_t _hits
 
     cdef Route route(self, const char* subject, Py_ssize_t size)
     cdef int publish(self, Route route, Publish* frame) except -1

@@ -90,6 +90,7 @@ cdef class Router:
         else:
             queues.setdefault(subscription.queue, []).append(subscription)
         self.count += 1
+        self._inserts += 1
         self._forget(subscription)
 
     def remove(self, Subscription subscription not None):
@@ -106,13 +107,16 @@ cdef class Router:
         if subscription.queue is not None and not members:
             del queues[subscription.queue]
         self.count -= 1
+        self._removes += 1
         self._forget(subscription)
         self._prune(path, subscription.subject.split(b"."))
 
     cdef Route route(self, const char* subject, Py_ssize_t size):
         """Who gets what is published to `subject`."""
         cdef PyObject* found = self._routes.find(subject, size)
+        self._matches += 1
         if found != NULL and (<Route>found).generation == self.generation:
+            self._hits += 1
             return <Route>found
         return self._build(subject, size)
 
@@ -133,6 +137,30 @@ cdef class Router:
                     delivered += 1
                     break
         return delivered
+
+    def statistics(self):
+        """What has been counted, under the names of nats-server's /subsz.
+
+        A match is a look-up of who gets a subject, which a publisher needs when it changes the subject; the cache is what was found
+        for the subjects before, and the fan-out is how many get one of these.
+        """
+        cdef Route route
+        cdef size_t fanout, fanout_max = 0, fanout_sum = 0
+        cdef list routes = self._routes.values()
+        for route in routes:
+            fanout = len(route.plain) + len(route.groups)
+            fanout_sum += fanout
+            fanout_max = max(fanout_max, fanout)
+        return {
+            "num_subscriptions": self.count,
+            "num_cache": len(routes),
+            "num_inserts": self._inserts,
+            "num_removes": self._removes,
+            "num_matches": self._matches,
+            "cache_hit_rate": self._hits / self._matches if self._matches else 0.0,
+            "max_fanout": fanout_max,
+            "avg_fanout": fanout_sum / <double>len(routes) if routes else 0.0,
+        }
 
     cdef Route _build(self, const char* subject, Py_ssize_t size):
         cdef Route route = Route()

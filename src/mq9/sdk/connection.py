@@ -13,13 +13,22 @@ import random
 from typing import TYPE_CHECKING, Any, Final
 
 from mq9.protocol import HEADER_ERROR_CODE
-from mq9.sdk.errors import BadRequest, ConnectionFailed, Forbidden, Timeout, TooLarge, Unavailable, error_of
+from mq9.sdk.errors import (
+    BadRequest,
+    ConnectionFailed,
+    Forbidden,
+    MailboxError,
+    Timeout,
+    TooLarge,
+    Unavailable,
+    error_of,
+)
 from mq9.sdk.link import Link, LinkFailed, LinkLost, NoBroker, address_of, checked_url
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from mq9.sdk.link import Reply
+    from mq9.sdk.link import Reply, Request
 
 PAUSE_FIRST_S: Final = 0.05
 PAUSE_MAX_S: Final = 2.0
@@ -115,6 +124,62 @@ class Connection:
         if expected not in answer:
             raise Unavailable(f"what answers at {self.address} is not an mq9 broker")
         return answer
+
+    async def request_all(
+        self, requests: Sequence[Request], *, timeout_s: float, repeatable_s: float
+    ) -> list[dict[str, Any] | MailboxError]:
+        """Send requests one behind the other, without waiting for each answer.
+
+        Arguments:
+            timeout_s: how long to wait for the next answer, in seconds, and to connect.
+            repeatable_s: for how many seconds asking again is the same as asking once.
+
+        Returns:
+            For each the JSON object of its answer, or the refusal. After a lost connection those that have no answer are asked
+            again; with none in the end there is the reason.
+        """
+        self._enter_loop()
+        task = asyncio.current_task()
+        if task is not None:
+            self._requests.add(task)
+        try:
+            return await self._request_all(requests, timeout_s, asyncio.get_running_loop().time() + repeatable_s)
+        finally:
+            if task is not None:
+                self._requests.discard(task)
+
+    async def _request_all(
+        self, requests: Sequence[Request], timeout_s: float, repeatable_until: float
+    ) -> list[dict[str, Any] | MailboxError]:
+        answers: list[dict[str, Any] | MailboxError | None] = [None] * len(requests)
+        missing = list(range(len(requests)))
+        failure: MailboxError = self._lost_answer()
+        while missing and asyncio.get_running_loop().time() < repeatable_until:
+            try:
+                link = await self.link(timeout_s)
+                for place in missing:
+                    self._check_size(link, requests[place][1], requests[place][2])
+                replies = await link.request_all([requests[place] for place in missing], timeout_s)
+            except NoBroker:
+                failure = self.no_broker()
+                break
+            except MailboxError as error:
+                failure = error
+                break
+            for place, reply in zip(missing, replies, strict=True):
+                answers[place] = None if reply is None else self._answer_of(reply)
+            missing = [place for place in missing if answers[place] is None]
+            if missing and not link.lost.is_set():
+                failure = Timeout(f"the broker at {self.address} did not answer within {timeout_s:g} s")
+                break
+            link.speaks_mq9 = True
+        return [failure if answer is None else answer for answer in answers]
+
+    def _answer_of(self, reply: Reply) -> dict[str, Any] | MailboxError:
+        try:
+            return self.object_of(reply)
+        except MailboxError as error:
+            return error
 
     async def close(self, timeout_s: float) -> None:
         """Wait up to `timeout_s` seconds for the answers that are still to come, then give the link up."""

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mq9.sdk.values import Sent
+
 ParametersT = ParamSpec("ParametersT")
 ResultT = TypeVar("ResultT")
 
@@ -24,6 +26,9 @@ class MailboxError(Exception):
     Arguments:
         sentence: what was wrong, in one sentence.
         code: the broker's code of docs/protocol.md §3; 0 when no broker has answered.
+
+    Attributes:
+        sent: from `send_many`, for each payload that it had taken the msg_id when it is stored, else None; empty otherwise.
     """
 
     code = 0
@@ -31,6 +36,7 @@ class MailboxError(Exception):
     def __init__(self, sentence: str, code: int | None = None) -> None:
         super().__init__(sentence)
         self.sentence = sentence
+        self.sent: list[Sent | None] = []
         if code is not None:
             self.code = code
 

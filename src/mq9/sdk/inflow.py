@@ -51,8 +51,9 @@ class Inflow(Feed[Record]):
 
     def take(self) -> Record | None:
         """The next message by priority; see ReadAhead."""
-        record = self._ahead.take()
-        if self._ahead.gap() is not None:
+        ahead = self._ahead
+        record = ahead.take()
+        if ahead.lacks and ahead.gap() is not None:
             self.want_work()
         return record
 
@@ -99,8 +100,9 @@ class Inflow(Feed[Record]):
             logger.warning("a message without a readable msg_id was ignored; nats-py 2.15 or newer reads all headers")
         if record is None or self.over:
             return
-        self._ahead.offer(record)
-        if self._ahead.gap() is not None:
+        ahead = self._ahead
+        ahead.offer(record)
+        if ahead.lacks and ahead.gap() is not None:
             self.want_work()
         self.announce()
 

@@ -24,16 +24,20 @@ from nats.errors import AuthorizationError, Error, NoServersError
 from mq9.sdk.errors import BadRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
 
     Handler = Callable[[str, Mapping[str, str], bytes], None]
+    # Subject, body and headers.
+    Request = tuple[str, bytes, dict[str, str]]
 
 logger = logging.getLogger("mq9")
 
 PING_INTERVAL_S: Final = 20
+# Requests of one pipeline that may be without an answer.
+PIPELINED_MAX: Final = 512
 _REFUSED = re.compile(r'permissions violation for subscription to "([^"\s]+)"')
 _SCHEMES: Final = {"nats", "tls", "ws", "wss"}
 _NO_RESPONDERS: Final = "503"
@@ -194,6 +198,65 @@ class Inbox:
             answer.set_result(Reply(message.headers or {}, message.data))
 
 
+class Pipeline:
+    """Requests that are sent one behind the other, without waiting for each answer, over a subscription of their own.
+
+    Arguments:
+        link: what it belongs to.
+        client: its connection.
+        requests: subject, body and headers of each.
+    """
+
+    def __init__(self, link: Link, client: Client, requests: Sequence[Request]) -> None:
+        self._link = link
+        self._client = client
+        self._requests = requests
+        self._prefix = client.new_inbox()
+        self._replies: list[Reply | None] = [None] * len(requests)
+        self._answered = 0
+        self._has_news = asyncio.Event()
+
+    async def run(self, timeout_s: float) -> list[Reply | None]:
+        """Send them all; for each its answer, or None when the link broke or `timeout_s` seconds passed before the next one came.
+
+        Raises NoBroker.
+        """
+        with suppress(Error, OSError, LinkLost, TimeoutError):
+            subscription = await self._client.subscribe(
+                f"{self._prefix}.*", cb=self._on_answer, pending_msgs_limit=0, pending_bytes_limit=0
+            )
+            try:
+                for number, (subject, body, headers) in enumerate(self._requests):
+                    await self._until_answered(number - PIPELINED_MAX, timeout_s)
+                    await self._client.publish(subject, body, reply=f"{self._prefix}.{number}", headers=headers)
+                await self._until_answered(len(self._requests), timeout_s)
+            finally:
+                with suppress(Error, OSError):
+                    await subscription.unsubscribe()
+        if any(reply and not reply.body and reply.headers.get("Status") == _NO_RESPONDERS for reply in self._replies):
+            raise NoBroker
+        return self._replies
+
+    def fail(self) -> None:
+        """The link is lost."""
+        self._has_news.set()
+
+    async def _until_answered(self, count: int, timeout_s: float) -> None:
+        while self._answered < count:
+            if self._link.lost.is_set():
+                raise LinkLost
+            self._has_news.clear()
+            async with asyncio.timeout(timeout_s):
+                await self._has_news.wait()
+
+    async def _on_answer(self, message: Msg) -> None:
+        number = int(message.subject.rpartition(".")[2])
+        if self._replies[number] is None:
+            self._replies[number] = Reply(message.headers or {}, message.data)
+            self._answered += 1
+            self._has_news.set()
+
+
 class Link:
     """See the module. Use `open`."""
 
@@ -203,7 +266,7 @@ class Link:
         self.speaks_mq9 = False  # set by whoever got an answer that only an mq9 broker gives
         self._last_error: Exception | None = None
         self._inbox = Inbox(self, client)
-        self._inboxes = weakref.WeakSet([self._inbox])
+        self._inboxes: weakref.WeakSet[Inbox | Pipeline] = weakref.WeakSet([self._inbox])
         self._refusals: dict[str, set[asyncio.Event]] = {}
         self._keeper: asyncio.Task[None] | None = None
 
@@ -258,6 +321,12 @@ class Link:
             NoBroker: the server has nobody who answers on this subject.
         """
         return await self._inbox.request(subject, body, headers)
+
+    async def request_all(self, requests: Sequence[Request], timeout_s: float) -> list[Reply | None]:
+        """Send requests one behind the other; see `Pipeline.run`."""
+        pipeline = Pipeline(self, self._client, requests)
+        self._inboxes.add(pipeline)
+        return await pipeline.run(timeout_s)
 
     async def open_inbox(self) -> Inbox:
         """An inbox for requests that may be taken back; raises LinkLost when the connection broke."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from mq9.protocol import (
@@ -35,6 +35,7 @@ TEXT: Final = "text/plain; charset=utf-8"
 BINARY: Final = "application/octet-stream"
 
 _BROKERS_OWN = frozenset({HEADER_MSG_ID, HEADER_PRIORITY, HEADER_TIME, HEADER_PENDING})
+_BY_WORD = {str(priority): priority for priority in Priority}
 _SHOWN_CHARACTERS_MAX = 200
 _UNREAD: Final = object()
 
@@ -78,9 +79,9 @@ def decode(data: bytes, content_type: str | None) -> Any:
     return text
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
-    """One message as it came from the broker, the same for both faces.
+    """One message as it came from the broker, the same for both faces. Nobody changes it, but for whoever hands it over.
 
     `time_ms` is when the broker took it, in Unix milliseconds. None is what the protocol does not tell: `pending` but for a
     plain receiver, `attempts` and `lease` but for leased work, `attempts` and `reason` but for dead messages.
@@ -101,14 +102,16 @@ class Record:
     def delivered(cls, subject: str, headers: Mapping[str, str], data: bytes) -> Record | None:
         """A message pushed to a receiver (docs/protocol.md §3, receive); None for one that no mq9 broker would send."""
         try:
+            own = dict(headers)
+            own.pop(HEADER_PRIORITY, None)
             return cls(
-                msg_id=int(headers[HEADER_MSG_ID]),
-                priority=Priority(subject.rpartition(".")[2]),
-                data=data,
-                headers={name: value for name, value in headers.items() if name not in _BROKERS_OWN},
-                time_ms=int(headers.get(HEADER_TIME, 0)),
-                size=len(data),
-                pending=int(headers.get(HEADER_PENDING, 0)),
+                int(own.pop(HEADER_MSG_ID)),
+                _BY_WORD[subject.rpartition(".")[2]],
+                data,
+                own,
+                int(own.pop(HEADER_TIME, 0)),
+                len(data),
+                int(own.pop(HEADER_PENDING, 0)),
             )
         except (KeyError, ValueError):
             return None
@@ -146,8 +149,9 @@ class Record:
         )
 
     def handed_over(self, pending: int) -> Record:
-        """The same message at the moment of its hand-over, with `pending` still to come after it."""
-        return replace(self, pending=pending)
+        """The message, at the moment of its hand-over, with `pending` still to come after it."""
+        self.pending = pending
+        return self
 
     def header(self, wanted: str) -> str | None:
         """The value of a header whose name is `wanted`, in whatever case the sender wrote it."""

@@ -6,6 +6,7 @@ everything else is the broker's to judge, so that its sentence is the one the us
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import secrets
@@ -20,12 +21,14 @@ from mq9.sdk.message import Record, encode
 from mq9.sdk.values import MailboxInfo, Page, Sent, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mq9.sdk.connection import Connection
 
 # The broker remembers a Nats-Msg-Id for two minutes from its first arrival; some of that is kept back for a slow network.
 REPEATABLE_S: Final = 100.0
+# Payloads of `send_many` that are taken at a time.
+LOT: Final = 2_000
 _HEADER_NAME: Final = frozenset("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
 
@@ -109,8 +112,43 @@ class Operations:
             timeout_s=self.limit(timeout),
             repeatable_s=REPEATABLE_S,
         )
-        # A dedup id of our own is used for this one message: a repeat is one that the connection has made necessary.
-        return Sent({**answer, "duplicate": False} if by_itself else answer)
+        return _sent_once(answer) if by_itself else Sent(answer)
+
+    async def send_many(
+        self,
+        mail_id: str,
+        payloads: Sequence[Any],
+        priority: str | None,
+        headers: Mapping[str, str] | None,
+        options: Mapping[str, Any],
+        timeout: float | None,
+    ) -> list[Sent]:
+        """Store several messages, each once, without waiting for each answer. `options` as for `send`.
+
+        Raises MailboxError, with `sent`, when not all of them are stored: the reason why the first of the others is not.
+        """
+        word = checked_priority(priority)
+        subject = protocol.MESSAGES + checked_mail_id(mail_id) + ("" if word is None else f".{word}")
+        common = _checked_headers(headers, options)
+        names = {name.lower() for name in common}
+        if protocol.HEADER_DEDUP.lower() in names:
+            raise BadRequest("with one Nats-Msg-Id for all of them only one message would be stored")
+        typed = protocol.HEADER_CONTENT_TYPE in names
+        series = secrets.token_urlsafe(16)
+        requests = []
+        for number, payload in enumerate(payloads):
+            body, content_type = encode(payload)
+            own = {**common, protocol.HEADER_DEDUP: f"{series}.{number}"}
+            if not typed:
+                own[protocol.HEADER_CONTENT_TYPE] = content_type
+            requests.append((subject, body, own))
+        answers = await self.connection.request_all(requests, timeout_s=self.limit(timeout), repeatable_s=REPEATABLE_S)
+        sent = [None if isinstance(answer, MailboxError) else _sent_once(answer) for answer in answers]
+        for answer in answers:
+            if isinstance(answer, MailboxError):
+                answer.sent = sent
+                raise answer
+        return [message for message in sent if message is not None]
 
     async def fetch(
         self, mail_id: str, limit: int | None, after: int, filters: Mapping[str, Any], timeout: float | None
@@ -237,6 +275,22 @@ def send_options(
         protocol.HEADER_REPLY_TO: reply_to,
         protocol.HEADER_CORRELATION_ID: correlation_id,
     }
+
+
+def lots(payloads: Iterable[Any]) -> Iterator[list[Any]]:
+    """The payloads some at a time: enough for a pipeline to be full, few enough to be held twice."""
+    # A single text is an iterable of characters too, and never what was meant.
+    if isinstance(payloads, (str, bytes, bytearray, dict)) or not hasattr(payloads, "__iter__"):
+        raise BadRequest(f"payloads must be several, as in a list, not {type(payloads).__name__}")
+    left = iter(payloads)
+    while lot := list(itertools.islice(left, LOT)):
+        yield lot
+
+
+def _sent_once(answer: dict[str, Any]) -> Sent:
+    """What was sent with a dedup id of our own, used for nothing else: a repeat is one that the connection has made necessary."""
+    answer.pop("duplicate", None)
+    return Sent(answer)
 
 
 def checked_group(group: str) -> str:

@@ -70,10 +70,12 @@ class _Level:
 
     def keep(self, record: Record) -> None:
         # The message first: whoever sees that the level is not behind must also see the message.
+        msg_id = record.msg_id
         self.messages.append(record)
         self.size_total += record.size
-        self.seen = max(self.seen, record.msg_id)
-        self.kept = record.msg_id
+        if msg_id > self.seen:
+            self.seen = msg_id
+        self.kept = msg_id
 
 
 class ReadAhead:
@@ -81,8 +83,11 @@ class ReadAhead:
 
     def __init__(self) -> None:
         self._levels = {priority: _Level() for priority in PRIORITIES}
+        self._in_order = tuple(self._levels.values())
         self._told_pending = 0
         self._newest_ms = 0
+        # Whether `gap` may find something: asked for every message, it is not looked for while all is well.
+        self.lacks = False
 
     def __len__(self) -> int:
         """How many messages are here, ready to be taken."""
@@ -98,10 +103,12 @@ class ReadAhead:
                 return
             # Whatever was seen was not newer than that: this is another mailbox of the same name, numbered anew.
             self._forget_numbers()
-        self._newest_ms = max(self._newest_ms, record.time_ms)
+        if record.time_ms > self._newest_ms:
+            self._newest_ms = record.time_ms
         if level.behind or level.full:
             level.seen = record.msg_id
             level.missing += 1
+            self.lacks = True
         else:
             level.keep(record)
 
@@ -111,7 +118,7 @@ class ReadAhead:
 
     def take(self) -> Record | None:
         """The next message to hand over, or None when none is here or a higher one has to be fetched first."""
-        for level in self._levels.values():
+        for level in self._in_order:
             try:
                 record = level.messages.popleft()
             except IndexError:
@@ -135,14 +142,20 @@ class ReadAhead:
     @property
     def pending(self) -> int:
         """About how many messages are still to come: those here, those let go, and those the broker told of."""
-        return len(self) + sum(level.missing for level in self._levels.values()) + self._told_pending
+        count = self._told_pending
+        for level in self._in_order:
+            count += len(level.messages) + level.missing
+        return count
 
     def gap(self) -> Gap | None:
         """The most urgent thing to fetch, or None while every level has enough."""
+        self.lacks = False  # before looking: what another thread lets go meanwhile says so again
         for priority, level in self._levels.items():
-            if level.behind and level.low:
-                limit = min(FETCH_MESSAGES_MAX, LEVEL_MESSAGES_MAX - len(level.messages))
-                return Gap(priority, level.kept, limit, level.seen)
+            if level.behind:
+                self.lacks = True
+                if level.low:
+                    limit = min(FETCH_MESSAGES_MAX, LEVEL_MESSAGES_MAX - len(level.messages))
+                    return Gap(priority, level.kept, limit, level.seen)
         return None
 
     def fill(self, gap: Gap, records: Sequence[Record], complete: bool) -> None:

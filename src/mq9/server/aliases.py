@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mq9.mailboxes.reading import StoredMessage, leased_item
-from mq9.protocol import ProtocolError
+from mq9.mailboxes.leased import leased_item
+from mq9.mailboxes.reading import StoredMessage
 
 if TYPE_CHECKING:
     from mq9.mailboxes.blocks import Block
@@ -31,4 +31,4 @@ class QueryShape:
 
 def with_empty_error(done: Done) -> Done:
     """Success says so in `error`, as everything under MSG. does."""
-    return lambda result: done(result if isinstance(result, ProtocolError) else {"error": "", **result})
+    return lambda result: done({"error": "", **result} if isinstance(result, dict) else result)

@@ -6,7 +6,6 @@ with the -ERR of a publish when it cannot be.
 
 from __future__ import annotations
 
-import base64
 import secrets
 from collections.abc import Callable
 
@@ -15,6 +14,7 @@ from mq9.mailboxes import operations
 from mq9.mailboxes.group import Group
 from mq9.mailboxes.mailbox import Mailbox
 from mq9.mailboxes.office import PostOffice
+from mq9.native.base32 import base32
 from mq9.protocol import CreateRequest, ListRequest, ProtocolError, bad_mail_id, dump
 from mq9.routing.subjects import valid_for_publish
 from mq9.server.aliases import QueryShape, with_empty_error
@@ -43,11 +43,12 @@ _WITH_MAIL_ID = (
     *(_LEASE, _ACK, _STATUS, _QUERY, _DELETE_ALIAS, _SEND_ALIAS),
 )
 _PRIVATE_ID_BYTES = 17
+_PRIVATE_ID_CHARACTERS = 26
 
 
 def new_private_id() -> str:
     """A mail_id that nobody can guess: 130 random bits of the operating system (docs/protocol.md §2)."""
-    return "m-" + base64.b32encode(secrets.token_bytes(_PRIVATE_ID_BYTES)).decode().lower()[:26]
+    return "m-" + base32(secrets.token_bytes(_PRIVATE_ID_BYTES), _PRIVATE_ID_CHARACTERS).decode()
 
 
 def _split(rest: bytes) -> tuple[bytes, bytes]:
@@ -234,6 +235,6 @@ class Api:
             if isinstance(result, ProtocolError):
                 session.refuse(subject, reply, result)
             else:
-                session.respond(reply, dump(result))
+                session.respond(reply, result if isinstance(result, bytes) else dump(result))
 
         return done

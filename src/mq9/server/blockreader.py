@@ -91,6 +91,8 @@ class BlockReader:
             except DamagedError as error:
                 log.error("block %d %s: its messages are lost", number, error)  # noqa: TRY400 - the sentence says it all
                 return None
+            # Who wants one message of a block wants the next one soon.
+            self._delivery.keep(number, data)
             return data
 
     async def _bring(self, number: int) -> None:
@@ -104,8 +106,6 @@ class BlockReader:
         else:
             if data is None:
                 self._delivery.damaged(number)
-            elif isinstance(data, bytes):
-                self._delivery.loaded(number, data)
             else:
                 self._delivery.look_again(number)
         self._deliver()

@@ -9,7 +9,8 @@ import platform
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,15 @@ from mq9.server.committer import Committer
 from mq9.server.config import Config, ConfigError
 from mq9.server.fetching import Fetcher
 from mq9.server.http import HttpServer
+from mq9.server.lameduck import LameDuck
 from mq9.server.leasing import Leasing
 from mq9.server.mail import MailHub, MailSession
 from mq9.server.metrics import Metrics
+from mq9.server.monitoring import Monitor
 from mq9.server.rewriter import Rewriter
+from mq9.server.session import Session
 from mq9.store.contract import Store, Table
-from mq9.store.lmdb_engine import LmdbStore
+from mq9.store.disk_engine import DiskStore
 from mq9.store.memory_engine import MemoryStore
 from mq9.version import VERSION
 
@@ -38,6 +42,8 @@ log = logging.getLogger("mq9")
 # no responders with the subject), so it is the nats-server release whose core protocol this broker follows.
 NATS_VERSION = "2.12.0"
 ALIVE_CHECK_S = 1.0
+# Clients looked at in one slice.
+ALIVE_SLICE = 256
 STOP_TIMEOUT_S = 5.0
 
 
@@ -69,10 +75,13 @@ class Server:
         self.port = config.port
         self._clock = clock
         self.now = clock or system_clock
-        self.store = store or (MemoryStore() if config.memory else LmdbStore(config.data_dir, config.max_store))
+        self.store = store or (MemoryStore() if config.memory else DiskStore(config.data_dir, config.max_store))
         self.http: HttpServer | None = None
         # Set when the broker cannot go on because of an error of its own: whoever runs it should end it.
         self.failed = asyncio.Event()
+        # Set when all clients have been sent off after `leave`.
+        self.left = asyncio.Event()
+        self._leaving: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
         self._timers: dict[str, asyncio.Handle] = {}
 
@@ -89,7 +98,11 @@ class Server:
             await self._load()
             if self.config.http_port is not None:
                 self.http = HttpServer(
-                    self.config.host, self.config.http_port, self.metrics, lambda: self.office.refusal is None
+                    self.config.host,
+                    self.config.http_port,
+                    self.metrics,
+                    Monitor(self, self._loop),
+                    lambda: self.office.refusal is None,
                 )
         except BaseException:
             listener.close()
@@ -99,11 +112,23 @@ class Server:
         self.office.on_sooner(self._plan_tick_soon)
         self._check_alive()
 
+    def leave(self) -> None:
+        """Stop listening and send the clients off little by little (lame duck mode); `left` says when to `stop`."""
+        if self._server is None or self._leaving is not None:
+            return
+        self._server.close()
+        duck = LameDuck(self.hub, self.office, self.config.lame_duck_grace_period, self.config.lame_duck_duration)
+        self._leaving = self._loop.create_task(duck.leave())
+        self._leaving.add_done_callback(lambda _task: self.left.set())
+
     async def stop(self) -> None:
         """Stop listening, make everything that was asked for durable, tell who asked, and end every connection."""
         if self._server is None:
             return
         self._server.close()
+        if self._leaving is not None:
+            self._leaving.cancel()
+            await asyncio.wait([self._leaving])
         self.office.on_sooner(lambda: None)
         for timer in self._timers.values():
             timer.cancel()
@@ -150,7 +175,14 @@ class Server:
     def _assemble(self, port: int) -> None:
         self.port = port
         self.metrics = Metrics(self)
-        self.office = PostOffice(self.now(), self._has_work, self._public_event, self._wants_run)
+        self.office = PostOffice(
+            self.now(),
+            self._has_work,
+            self._public_event,
+            self._wants_run,
+            self.store.region,
+            self.store.region_bytes,
+        )
         self.committer = Committer(self.office, self.store, self.now, self._settled, self._refused, self.failed.set)
         self.block_reader = BlockReader(self.store, self.office.delivery, self._deliver)
         self.rewriter = Rewriter(self.office, self.block_reader, self.now)
@@ -259,12 +291,21 @@ class Server:
     # time
 
     def _check_alive(self) -> None:
-        now = self._loop.time()
-        for session in list(self.hub.sessions.values()):
-            session.check_alive(now, self.config.ping_interval, self.config.ping_max)
-        self._timers["alive"] = self._loop.call_later(ALIVE_CHECK_S, self._check_alive)
         # The system's clock may have been set meanwhile, and a sleep is not as long as it was to be.
         self._plan_tick()
+        self._check_some_alive(iter(list(self.hub.sessions.values())))
+
+    def _check_some_alive(self, rest: Iterator[Session]) -> None:
+        """Look at the clients, a slice at a time: each may have to be sent a PING."""
+        now = self._loop.time()
+        checked = 0
+        for session in islice(rest, ALIVE_SLICE):
+            session.check_alive(now, self.config.ping_interval, self.config.ping_max)
+            checked += 1
+        if checked == ALIVE_SLICE:
+            self._timers["alive"] = self._loop.call_soon(self._check_some_alive, rest)
+        else:
+            self._timers["alive"] = self._loop.call_later(ALIVE_CHECK_S, self._check_alive)
 
     def _tick(self) -> None:
         try:

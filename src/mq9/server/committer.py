@@ -163,5 +163,5 @@ def _commit_of(batch: Batch) -> Commit:
         blocks=[(block.number, memoryview(block)) for block in batch.blocks],
         dropped=batch.dropped,
         rows=batch.rows,
-        may_use_reserve=not batch.blocks,
+        may_use_reserve=not batch.count,  # deletions, and copies after which more can be dropped
     )

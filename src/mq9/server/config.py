@@ -39,8 +39,11 @@ class Config:
     max_backlog: int = 64 * 1024 * 1024
     max_store: int = 1 << 40
     max_groups: int = 10_000
+    max_closed_clients: int = 10_000
     ping_interval: float = 120.0
     ping_max: int = 2
+    lame_duck_grace_period: float = 10.0
+    lame_duck_duration: float = 120.0
     default_ttl: int = TTL_DEFAULT_S
 
     def __post_init__(self) -> None:
@@ -85,8 +88,11 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "max_backlog": (65_536, 1 << 40),
     "max_store": (1024 * 1024, 1 << 46),
     "max_groups": (1, 1_000_000),
+    "max_closed_clients": (0, 1_000_000),
     "ping_interval": (0.1, 86_400.0),
     "ping_max": (0, 1_000),
+    "lame_duck_grace_period": (0.0, 86_400.0),
+    "lame_duck_duration": (0.0, 86_400.0),
     "default_ttl": (0, TTL_MAX_S),
 }
 

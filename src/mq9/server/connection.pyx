@@ -38,6 +38,8 @@ cdef enum:
     # transport before the turn ends.
     WRITE_HIGH = 1048576
     WRITE_LOW = 262144
+    # More than this is written without the interpreter's lock: giving it up and getting it back takes as long as copying this much.
+    QUICK_WRITE_MAX = 32768
     # A publisher whose subscriber is this far behind is made to wait a little, as nats-server does.
     STALL_AT = 8388608
 
@@ -274,7 +276,7 @@ cdef class Connection(FrameHandler):
         return 0
 
     cdef Py_ssize_t _write_now(self) except -1:
-        """Write to the socket what it takes, without the interpreter's lock; returns how many bytes that was.
+        """Write to the socket what it takes; returns how many bytes that was.
 
         Nothing goes past what the transport still holds. An error is left for the transport to find.
         """
@@ -286,6 +288,8 @@ cdef class Connection(FrameHandler):
             self._transport_holds = self.transport.get_write_buffer_size() > 0
         if socket < 0 or self._transport_holds:
             return 0
+        if size <= QUICK_WRITE_MAX:
+            return max(send(socket, data, size, MSG_DONTWAIT | MSG_NOSIGNAL), 0)
         with nogil:
             written = send(socket, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
         return max(written, 0)

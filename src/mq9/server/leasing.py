@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mq9.mailboxes.group import Group, Handout
 from mq9.mailboxes.groups import Fetch
+from mq9.mailboxes.leased import compose, leased_item
 from mq9.mailboxes.mailbox import Mailbox
 from mq9.mailboxes.office import PostOffice
 from mq9.mailboxes.operations import NO_GROUP, NO_MAILBOX
-from mq9.mailboxes.reading import leased_item, read_message
+from mq9.mailboxes.reading import read_message
 from mq9.mailboxes.settling import settle
 from mq9.protocol import PRIORITIES, AckRequest, LeaseRequest, ProtocolError, dump
 from mq9.store.contract import StoreError
@@ -34,6 +35,8 @@ LEASES_MAX = 64
 # As a mask: messages of all priorities, and those that are delayed.
 _ALL = 63
 _REPLY_OVERHEAD = 64
+# Blocks that are kept in memory for one answer.
+_BLOCKS_MAX = 16
 
 
 class Leasing:
@@ -328,10 +331,10 @@ class _Asked(Fetch):
         """There is nothing to wait for any more."""
         self.refuse(ProtocolError(404, NO_MAILBOX))
 
-    def respond(self, items: list[bytes]) -> None:
-        """Answer with these messages."""
+    def respond(self, messages: bytes) -> None:
+        """Answer with these messages, which are JSON with commas between."""
         self._leasing.done(self._session, self)
-        self._session.respond(self._reply, b'{"error": "", "messages": [%b]}' % b", ".join(items))
+        self._session.respond(self._reply, b'{"error": "", "messages": [%b]}' % messages)
 
     def again(self) -> Self:
         """The same FETCH once more, which waits as long as is left, since all that was chosen for it is gone."""
@@ -358,25 +361,26 @@ class _Lease(_Asked):
     def apply(self, now: int) -> None:
         """The leases are durable."""
         if self._handout is None:
-            self.respond([])
+            self.respond(b"")
             return
         if self.mailbox.is_expired(now):
             self.mailbox_ended()
             return
-        items: list[tuple[int, bytes]] = []
-        ended = False
-        listing = self._handout.leased(self.holder) if self.is_open() else []
-        for at, (msg_id, attempt) in enumerate(listing):
-            place = self.mailbox.where(msg_id, now)
-            if place is None:
-                ended = True
-                continue
-            block = self._leasing.office.delivery.cache.find(place[0])
-            if block is None:
-                self._leasing.spawn(self._read_rest(self._handout, items, listing[at:]))
-                return
-            items.append((msg_id, leased_item(block, place[1], attempt)))
-        self._respond_fitting(self._handout, items, ended=ended)
+        if not self.is_open():
+            self._respond_fitting(self._handout, [], ended=False)
+            return
+        missing = self._compose(self._handout, now)
+        if missing is not None:
+            self._leasing.spawn(self._read(self._handout, missing))
+
+    def _compose(self, handout: Handout, now: int) -> int | None:
+        """Answer, unless a block has to be read for that: its number."""
+        bytes_max = self._leasing.payload_max - _REPLY_OVERHEAD
+        composed = compose(handout, self.holder, self._leasing.office.delivery.cache, now, bytes_max)
+        if isinstance(composed, int):
+            return composed
+        self._answer(handout, *composed)
+        return None
 
     def fail(self, error: ProtocolError) -> None:
         """The leases are not: whatever comes next may be leased anew."""
@@ -384,21 +388,34 @@ class _Lease(_Asked):
             self.group.give_back(self._handout, (), self.holder, self._leasing.now())
         self.refuse(error)
 
-    async def _read_rest(
-        self, handout: Handout, items: list[tuple[int, bytes]], listing: list[tuple[int, int]]
-    ) -> None:
+    async def _read(self, handout: Handout, missing: int | None) -> None:
+        """Bring block `missing`, and whatever else it takes, into memory, and answer."""
         try:
-            for msg_id, attempt in listing:
-                found = await self._leasing.blocks.find(self.mailbox, msg_id, self._leasing.now)
-                if found is not None and found[0] is None:
-                    self.group.discard(msg_id)
-                elif found is not None and found[0] is not None:
-                    items.append((msg_id, leased_item(found[0], found[1], attempt)))
+            for _ in range(_BLOCKS_MAX):
+                if missing is None or await self._leasing.blocks.read(missing) is None:
+                    break
+                now = self._leasing.now()
+                if self.group.gone or self.mailbox.is_expired(now):
+                    self.mailbox_ended()
+                    return
+                missing = self._compose(handout, now)
+            if missing is not None:
+                await self._read_each(handout)
         except StoreError as error:
             # Refused when the leases are given back for certain: none of them may be left after a crash.
             self.group.give_back(handout, (), self.holder, self._leasing.now())
             self._leasing.office.then(_Refused(self, _unreadable(error)))
-            return
+
+    async def _read_each(self, handout: Handout) -> None:
+        """Read message by message: a block is damaged, or there are more of them than are kept in memory."""
+        items: list[tuple[int, bytes]] = []
+        listing = handout.leased(self.holder)
+        for msg_id, attempt in listing:
+            found = await self._leasing.blocks.find(self.mailbox, msg_id, self._leasing.now)
+            if found is not None and found[0] is None:
+                self.group.discard(msg_id)
+            elif found is not None and found[0] is not None:
+                items.append((msg_id, leased_item(found[0], found[1], attempt)))
         now = self._leasing.now()
         if self.group.gone or self.mailbox.is_expired(now):
             self.mailbox_ended()
@@ -409,24 +426,28 @@ class _Lease(_Asked):
         self._respond_fitting(handout, [(msg_id, item) for msg_id, item in items if msg_id in held], ended=ended)
 
     def _respond_fitting(self, handout: Handout, items: list[tuple[int, bytes]], *, ended: bool) -> None:
-        """Answer with as many items as fit into a reply; the others go to somebody else.
-
-        With nothing left because messages have ended, it goes on waiting; not when its leases have run out, or short ones would
-        run out again and again.
-        """
+        """Answer with as many items as fit into a reply; the others go to somebody else."""
         size, fitting = _REPLY_OVERHEAD, 0
         for _, item in items if self.is_open() else ():
             size += len(item) + 2
             if fitting and size > self._leasing.payload_max:
                 break
             fitting += 1
-        if fitting < len(handout):
-            reached = {msg_id for msg_id, _ in items[:fitting]}
+        reached = None if fitting == len(handout) else {msg_id for msg_id, _ in items[:fitting]}
+        self._answer(handout, b", ".join([item for _, item in items[:fitting]]), ended, reached)
+
+    def _answer(self, handout: Handout, messages: bytes, ended: bool, reached: set[int] | None) -> None:
+        """Answer with these messages, and give back what is not among those `reached`, when that is not all.
+
+        With nothing left because messages have ended, it goes on waiting; not when its leases have run out, or short ones would
+        run out again and again.
+        """
+        if reached is not None:
             self.group.give_back(handout, reached, self.holder, self._leasing.now())
-        if ended and not fitting and self.is_open():
+        if ended and not messages and self.is_open():
             self._leasing.lease(self.again())
         else:
-            self.respond([item for _, item in items[:fitting]])
+            self.respond(messages)
 
 
 class _Refused:
@@ -464,7 +485,7 @@ class _Reading(_Asked):
 
     def answer(self, handout: Handout | None) -> None:
         """Nothing has come in time."""
-        self.respond([])
+        self.respond(b"")
 
     async def _read(self, chosen: list[tuple[int, int]]) -> None:
         items: list[tuple[int, bytes]] = []
@@ -493,7 +514,7 @@ class _Reading(_Asked):
         # Some may have ended while blocks were read for others.
         there = [item for msg_id, item in items if self.mailbox.where(msg_id, now) is not None]
         if there or not self.is_open():
-            self.respond(there)
+            self.respond(b", ".join(there))
         else:
             self._leasing.read(self.again(), after)
 

@@ -145,6 +145,11 @@ cdef class ReplySender(Sender):
 cdef class MailReceiver(Receiver):
     """A client's subscription to a mailbox."""
 
+    def describe(self):
+        """As Interest.describe; the mail_id in the subject is for no eyes but the client's."""
+        cdef bytes queue = None if self.group is None else (<Group>self.group).name
+        return MESSAGES[:MESSAGES_SIZE] + self.mailbox.name, queue, self.sid, self.delivered, self.maximum
+
     cdef Py_ssize_t room(self) noexcept:
         return self.session.room()
 
@@ -195,7 +200,7 @@ cdef class MailReceiver(Receiver):
         session.commit_stored(at - start)
         if self.group is not None:
             session.await_taken(self)
-        session.hub.messages_out += 1
+        session.count_out(max(header_size, 0) + payload_size)
         session.mail.mail_out += 1
         self.delivered += 1
         if self.maximum and self.delivered >= self.maximum:
@@ -435,6 +440,7 @@ cdef class MailSession(Session):
         receiver.session = self
         receiver.sid = sid
         self.subscriptions[sid] = receiver
+        self.hub.subscriptions += 1
         if self._receivers is None:
             self._receivers = []
         self._receivers.append(receiver)
@@ -456,6 +462,7 @@ cdef class MailSession(Session):
 
         interest.on_end = end
         self.subscriptions[sid] = interest
+        self.hub.subscriptions += 1
         return interest
 
     def push(self, Interest interest not None, bytes body not None):
@@ -477,6 +484,7 @@ cdef class MailSession(Session):
             return Session.end_subscription(self, sid, subscription)
         receiver = <MailReceiver>subscription
         if self.subscriptions.pop(sid, None) is not None:
+            self.hub.subscriptions -= 1
             self._receivers.remove(receiver)
             self.mail.office.delivery.detach(receiver)
         return 0

@@ -1,4 +1,4 @@
-"""The rewriter: copies what is left of blocks that are mostly dead, a little at a time, so that disk use follows live data."""
+"""The rewriter: copies what is left of regions that are mostly dead, a little at a time, so that disk use follows live data."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ PAUSE_PER_STEP = 4.0
 BYTES_PER_S = 32 << 20
 # When to try again what could not be done: the store refuses commits, has no space, or a block is still needed as it is.
 RETRY_S = 5.0
+# How long a region rests that has come to be mostly dead: a queue that is worked off will be wholly dead in a moment.
+REST_S = 1.0
+FULL_CODE = 507
 
 
 class Rewriter:
@@ -48,7 +51,7 @@ class Rewriter:
 
     def wake(self) -> None:
         """There may be something to do."""
-        if self._office.blocks.sparse and self._task is None and not self._stopped:
+        if self._office.blocks.has_sparse and self._task is None and not self._stopped:
             self._task = self._loop.create_task(self._run())
             self._task.add_done_callback(self._ended)
 
@@ -70,12 +73,17 @@ class Rewriter:
 
     async def _run(self) -> None:
         while True:
-            if self._office.refusal is not None:
+            # When there is only no space, this is what gets some back.
+            if self._office.refusal is not None and self._office.refusal.code != FULL_CODE:
                 await asyncio.sleep(RETRY_S)
                 continue
             taken = self._office.blocks.take_sparse(STEP_BYTES, STEP_BLOCKS)
             if not taken:
-                return
+                if not self._office.blocks.has_sparse:
+                    return
+                await asyncio.sleep(REST_S)
+                self._office.blocks.rested()
+                continue
             started = self._loop.time()
             size = await self._step(taken)
             took = self._loop.time() - started
@@ -114,7 +122,7 @@ class Rewriter:
         self._retry = None
         now = self._loop.time()
         while self._waiting and self._waiting[0][0] <= now:
-            self._office.blocks.sparse.append(self._waiting.popleft()[1])
+            self._office.blocks.rewrite_again(self._waiting.popleft()[1])
         if self._waiting:
             self._retry = self._loop.call_at(self._waiting[0][0], self._look_again)
         self.wake()

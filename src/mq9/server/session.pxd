@@ -21,10 +21,36 @@ cdef class Hub(Shared):
     cdef uint64_t _last_client_id
     cdef public uint64_t messages_in
     cdef public uint64_t messages_out
+    cdef public uint64_t payload_in     # bytes of what messages_in counts, headers included
+    cdef public uint64_t payload_out
     cdef public uint64_t connections_total
+    cdef public uint64_t subscriptions  # of all clients, those to mailboxes included
+    cdef public uint64_t stale_connections
     cdef readonly dict refusals
+    cdef readonly object gone           # the ClientState of those who left last
 
     cdef int refused(self, str reason) except -1
+
+
+cdef class ClientState:
+    # What is known of a client at one moment, or of one that has left.
+    cdef readonly uint64_t client_id
+    cdef readonly str address
+    cdef readonly int port
+    cdef readonly dict client
+    cdef readonly str tls_version
+    cdef readonly str tls_cipher
+    cdef readonly double start_s        # Unix time
+    cdef readonly double last_active_s  # Unix time, to the second
+    cdef readonly double stop_s         # Unix time; 0: it is there
+    cdef readonly str reason
+    cdef readonly double rtt_s          # 0: not measured yet
+    cdef readonly Py_ssize_t pending
+    cdef readonly uint64_t messages_in
+    cdef readonly uint64_t messages_out
+    cdef readonly uint64_t payload_in
+    cdef readonly uint64_t payload_out
+    cdef readonly Py_ssize_t subscriptions
 
 
 cdef class Interest(Subscription):
@@ -43,6 +69,7 @@ cdef class Session(Connection):
     cdef Hub hub
     cdef readonly uint64_t client_id
     cdef readonly str client_address
+    cdef readonly int client_port
     cdef readonly dict client       # what CONNECT said of the client: lang, version, name
     cdef bint verbose
     cdef bint pedantic
@@ -56,8 +83,20 @@ cdef class Session(Connection):
     cdef bint _stalled
     cdef double last_active
     cdef int pings_out
+    cdef bint _connected            # it has said CONNECT
+    cdef bint _takes_info           # it understands an INFO at any time
+    cdef bint _was_told             # it has had the INFO that follows its first PONG
+    cdef double _start_s            # Unix time
+    cdef double _rtt_s
+    cdef double _rtt_pinged_s       # when the PING was sent that is to measure it, by the monotonic clock; 0: none
+    cdef double _rtt_due_s
+    cdef readonly uint64_t messages_in
+    cdef readonly uint64_t messages_out
+    cdef readonly uint64_t payload_in
+    cdef readonly uint64_t payload_out
     cdef uint64_t _notes
 
+    cdef int count_out(self, Py_ssize_t size) except -1
     cdef int deliver_core(self, Publish* frame) except -1
     cdef int publish_to_broker(self, Publish* frame) except -1
     cdef int subscribe_to_broker(self, bytes subject, bytes queue, bytes sid) except -1

@@ -8,9 +8,12 @@ to the subclass in mail.pyx.
 import asyncio
 import json
 import logging
+import time
 from bisect import insort
+from collections import deque
 
 from libc.string cimport memcmp
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from mq9.native.memory cimport write_bytes
 from mq9.routing.subjects cimport is_literal, is_subscription_subject, subject_matches
@@ -29,6 +32,9 @@ cdef enum:
     WILDCARDS_SCANNED_MAX = 32
 
 cdef double STALL_S = 0.005
+# How long after CONNECT a client's round trip is measured, and how often after that; as nats-server does.
+cdef double FIRST_RTT_S = 2.0
+cdef double RTT_INTERVAL_S = 3600.0
 
 # What a client is told and whether it may stay is nats-server's choice: clients depend on the words.
 _VIOLATIONS = {
@@ -62,6 +68,7 @@ cdef class Hub(Shared):
         self.subscriptions_max = config.max_subscriptions
         self.subject_max = config.max_subject
         self.refusals = {}
+        self.gone = deque(maxlen=0 if config.http_port is None else config.max_closed_clients)
 
     cdef int refused(self, str reason) except -1:
         """Count a refusal by its reason, for the metrics."""
@@ -69,8 +76,34 @@ cdef class Hub(Shared):
         return 0
 
 
+cdef double _monotonic() noexcept:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec + now.tv_nsec / 1e9
+
+
+cdef class ClientState:
+    """What is known of a client at one moment, or of one that has left.
+
+    Attributes:
+        client_id, address, port, client: who it is; `client` is what CONNECT said of its lang, version and name.
+        tls_version, tls_cipher: of its connection, or empty.
+        start_s, last_active_s, stop_s: Unix time; `stop_s` is 0 while it is there.
+        reason: why it left, or empty when it hung up itself.
+        rtt_s: seconds there and back; 0 when not measured yet.
+        pending: bytes that wait to be written to it.
+        messages_in, payload_in: what it published, in messages and in bytes of headers and payload.
+        messages_out, payload_out: what it was sent.
+        subscriptions: how many it has.
+    """
+
+
 cdef class Interest(Subscription):
     """A core NATS subscription of a session."""
+
+    def describe(self):
+        """Its subject, queue group or None, sid, how many messages it was given, and after how many it ends (0: never)."""
+        return self.subject, self.queue, self.sid, self.delivered, self.maximum
 
     cdef bint deliver(self, Publish* frame) except -1:
         cdef Session session = self.session
@@ -103,7 +136,7 @@ cdef class Interest(Subscription):
         session.commit(at - start)
         if session.backlog > session.hub.stall_at:
             session.hub.congested = True
-        session.hub.messages_out += 1
+        session.count_out(size)
         self.delivered += 1
         if self.maximum and self.delivered >= self.maximum:
             session.end_subscription(self.sid, self)
@@ -131,13 +164,13 @@ cdef class Session(Connection):
         cdef Hub hub = self.hub
         Connection.connection_made(self, transport)
         peer = transport.get_extra_info("peername")
-        self.client_address = peer[0] if isinstance(peer, tuple) else ""
+        self.client_address, self.client_port = peer[:2] if isinstance(peer, tuple) else ("", 0)
         hub._last_client_id += 1
         hub.connections_total += 1
         self.client_id = hub._last_client_id
         self.last_active = hub.loop.time()
-        info = dict(hub.info, client_id=self.client_id, client_ip=self.client_address)
-        self.send(b"INFO %b\r\n" % json.dumps(info, separators=(",", ":")).encode())
+        self._start_s = time.time()
+        self._send_info()
         if len(hub.sessions) >= hub.connections_max:
             hub.refused("maximum connections")
             self.close("maximum connections exceeded", b"-ERR 'maximum connections exceeded'\r\n")
@@ -147,6 +180,12 @@ cdef class Session(Connection):
         self._flush()
 
     def connection_lost(self, exception):
+        cdef ClientState state
+        if self.hub.gone.maxlen:
+            state = self.state()
+            state.stop_s = time.time()
+            state.reason = self.close_reason or ("" if exception is None else "Read Error")
+            self.hub.gone.append(state)
         Connection.connection_lost(self, exception)
         self.hub.sessions.pop(self.client_id, None)
         if not self.hub.sessions:
@@ -156,6 +195,44 @@ cdef class Session(Connection):
             log.info("client %d (%s) was cut off: %s", self.client_id, self.client_address, self.close_reason)
         if self.hub.publisher is self:
             self.hub.publisher = None
+
+    def state(self):
+        """What is known of this client now, as a ClientState."""
+        cdef ClientState state = ClientState()
+        cdef double now = time.time()
+        secured = self.transport.get_extra_info("ssl_object")
+        state.client_id = self.client_id
+        state.address = self.client_address
+        state.port = self.client_port
+        state.client = self.client
+        state.tls_version = state.tls_cipher = state.reason = ""
+        if secured is not None:
+            state.tls_version = (secured.version() or "").removeprefix("TLSv")
+            state.tls_cipher = (secured.cipher() or ("",))[0]
+        state.start_s = self._start_s
+        # What came since the last look at the clock came just now.
+        state.last_active_s = now if self.active else now - max(self.hub.loop.time() - self.last_active, 0)
+        state.rtt_s = self._rtt_s
+        state.pending = self.output_size + (self.transport.get_write_buffer_size() if self._transport_holds else 0)
+        state.messages_in = self.messages_in
+        state.messages_out = self.messages_out
+        state.payload_in = self.payload_in
+        state.payload_out = self.payload_out
+        state.subscriptions = len(self.subscriptions)
+        return state
+
+    def all_subscriptions(self):
+        """Its subscriptions now, each with a method `describe`, in the order in which they began."""
+        return list(self.subscriptions.values())
+
+    def _send_info(self, **more):
+        info = dict(self.hub.info, client_id=self.client_id, client_ip=self.client_address, **more)
+        self.send(b"INFO %b\r\n" % json.dumps(info, separators=(",", ":")).encode())
+
+    def tell_lame_duck(self):
+        """Tell a client that understands it that the server is about to go, so that it looks for another one."""
+        if self._takes_info and not self.closed:
+            self._send_info(ldm=True)
 
     def end_all_subscriptions(self):
         """Forget everything that this client subscribed to."""
@@ -173,6 +250,11 @@ cdef class Session(Connection):
         """
         if self.closed:
             return
+        if self._connected and now >= self._rtt_due_s:
+            # Its answer measures the round trip. It counts for nothing else: a client that is silent is asked again below.
+            self._rtt_due_s = now + RTT_INTERVAL_S
+            self._rtt_pinged_s = _monotonic()
+            self.send(b"PING\r\n")
         if self.active:
             self.active = False
             self.last_active = now
@@ -181,6 +263,7 @@ cdef class Session(Connection):
             return
         if self.pings_out >= ping_max:
             self.hub.refused("stale connection")
+            self.hub.stale_connections += 1
             self.close("Stale Connection", b"-ERR 'Stale Connection'\r\n")
             return
         self.pings_out += 1
@@ -190,6 +273,9 @@ cdef class Session(Connection):
 
     cdef int publish(self, Publish* frame) except -1:
         self.hub.messages_in += 1
+        self.hub.payload_in += frame.size
+        self.messages_in += 1
+        self.payload_in += frame.size
         if frame.header_size >= 0 and not self.headers:
             self.hub.refused("headers not enabled")
             self.close("headers not enabled")
@@ -203,6 +289,14 @@ cdef class Session(Connection):
         if frame.subject_size >= ROOT_SIZE and memcmp(frame.subject, b"$mq9.", ROOT_SIZE) == 0:
             return self.publish_to_broker(frame)
         return self.deliver_core(frame)
+
+    cdef int count_out(self, Py_ssize_t size) except -1:
+        """A message of `size` bytes, headers included, was written to this client."""
+        self.hub.messages_out += 1
+        self.hub.payload_out += size
+        self.messages_out += 1
+        self.payload_out += size
+        return 0
 
     cdef int deliver_core(self, Publish* frame) except -1:
         """Deliver a publish to whoever subscribed, and say so when a request reached nobody."""
@@ -271,6 +365,10 @@ cdef class Session(Connection):
         self.echo = flags["echo"]
         self.headers = flags["headers"]
         self.no_responders = flags["no_responders"]
+        self._takes_info = protocol >= 1
+        if not self._connected:
+            self._connected = True
+            self._rtt_due_s = self.hub.loop.time() + FIRST_RTT_S
         if self.verbose:
             self.send(b"+OK\r\n")
         return 0
@@ -300,6 +398,7 @@ cdef class Session(Connection):
         cdef Interest interest = Interest(subject, queue, sid)
         interest.session = self
         self.subscriptions[sid] = interest
+        self.hub.subscriptions += 1
         self.hub.router.insert(interest)
         if queue is None:
             self._remember(interest)
@@ -313,10 +412,18 @@ cdef class Session(Connection):
         return 0
 
     cdef int ping(self) except -1:
-        return self.send(b"PONG\r\n")
+        self.send(b"PONG\r\n")
+        if self._takes_info and not self._was_told:
+            # Not before: the first line after CONNECT and PING is the PONG, or clients take it for a failure.
+            self._was_told = True
+            self._send_info(connect_info=True, remote_account="$G")
+        return 0
 
     cdef int pong(self) except -1:
         self.pings_out = 0
+        if self._rtt_pinged_s:
+            self._rtt_s = _monotonic() - self._rtt_pinged_s
+            self._rtt_pinged_s = 0
         return 0
 
     cdef int violate(self, Violation violation) except -1:
@@ -341,6 +448,7 @@ cdef class Session(Connection):
         cdef Interest interest
         if self.subscriptions.pop(sid, None) is None:
             return 0
+        self.hub.subscriptions -= 1
         interest = <Interest?>subscription
         if interest.on_end is not None:
             on_end = interest.on_end

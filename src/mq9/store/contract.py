@@ -1,8 +1,8 @@
 """What the broker asks of a store.
 
-Seven methods, all awaitable, because an engine may be remote and take milliseconds: several commits may be in flight,
-and reads are waited for. What a block or a row contains is decided above this contract. tests/store/test_conformance.py
-is the same in code: every engine passes it.
+Eight methods. All that touch the store are awaitable, because an engine may be remote and take milliseconds: several
+commits may be in flight, and reads are waited for. What a block or a row contains is decided above this contract.
+tests/store/test_conformance.py is the same in code: every engine passes it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 # What blocks and rows mean. A broker takes data of an older format over and marks it as its own when it opens it, so that no older
-# broker misreads what it adds: 2 has delayed and keyed messages, groups, and copies of rewritten blocks.
-FORMAT_VERSION: Final = 2
+# broker misreads what it adds: 2 has delayed and keyed messages, groups, and copies of rewritten blocks; 3 has the
+# blocks in a journal.
+FORMAT_VERSION: Final = 3
 
 
 class Table(enum.Enum):
@@ -26,6 +27,9 @@ class Table(enum.Enum):
     DEAD = "dead"
     GROUPS = "groups"
     DEDUP = "dedup"
+
+    # Every row of a commit is looked up by it, and an enumeration's own is Python.
+    __hash__ = object.__hash__
 
 
 class StoreError(Exception):
@@ -62,7 +66,7 @@ class Commit:
         dropped: numbers of blocks to remove; unknown ones are ignored.
         rows: changes to tables in their order, as (table, key, value); a value of None removes the row.
         may_use_reserve: whether it may take the space that the engine keeps back for what must succeed when it is full
-            otherwise: deletions, which need a little space before they free any. Only for commits without blocks.
+            otherwise: deletions, and the copying of what is left of a region, which need space before they free any.
     """
 
     blocks: list[tuple[int, memoryview | bytes]] = field(default_factory=list)
@@ -83,9 +87,13 @@ class Store(ABC):
     """An engine. Opened and closed once; all methods are called from one event loop.
 
     `commits_in_flight_max` says how many commits the engine works on at a time; the caller starts no more.
+
+    Blocks lie in regions, whose numbers rise with those of their blocks. `region_bytes` is the space that a region takes however
+    little is left in it: that of a block comes back when all blocks of its region were dropped. 0: it comes back at once.
     """
 
     commits_in_flight_max: int = 1
+    region_bytes: int = 0
 
     @abstractmethod
     async def open(self) -> None:
@@ -119,6 +127,10 @@ class Store(ABC):
     @abstractmethod
     def scan_rows(self, table: Table) -> AsyncIterator[Sequence[tuple[bytes, bytes]]]:
         """All rows of a table in the order of their keys, some at a time."""
+
+    @abstractmethod
+    def region(self, number: int) -> int:
+        """The number of the region that a stored block lies in."""
 
     @abstractmethod
     async def usage(self) -> Usage:

@@ -8,6 +8,7 @@ from mq9.store.contract import BlockMissingError, Commit, Store, Table, Usage
 
 _ROWS_AT_ONCE = 1_000
 _BLOCKS_AT_ONCE = 16
+_BLOCKS_PER_REGION = 8
 
 
 class MemoryStore(Store):
@@ -56,6 +57,10 @@ class MemoryStore(Store):
         rows = sorted(self._tables[table].items())
         for at in range(0, len(rows), _ROWS_AT_ONCE):
             yield rows[at : at + _ROWS_AT_ONCE]
+
+    def region(self, number: int) -> int:
+        """See Store.region: a few blocks in a row."""
+        return number // _BLOCKS_PER_REGION
 
     async def usage(self) -> Usage:
         """See Store.usage."""

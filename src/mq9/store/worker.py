@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 _Result = TypeVar("_Result")
-_Job = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[..., Any], tuple[Any, ...]]
+_Job = tuple[asyncio.AbstractEventLoop | None, "asyncio.Future[Any] | None", Callable[..., Any], tuple[Any, ...]]
 
 
 class Worker:
@@ -35,6 +35,10 @@ class Worker:
         self._jobs.put((loop, future, function, arguments))
         return await future
 
+    def tell(self, function: Callable[..., None], *arguments: Any) -> None:
+        """As `run`, and nobody waits for it; it must raise nothing."""
+        self._jobs.put((None, None, function, arguments))
+
     def stop(self) -> None:
         """End the thread when everything that was asked for is done; returns when it has ended."""
         self._jobs.put(None)
@@ -52,8 +56,10 @@ class Worker:
             del job, loop, future, function, arguments
 
 
-def _tell(loop: asyncio.AbstractEventLoop, told: Callable[..., None], future: asyncio.Future[Any], what: Any) -> None:
-    if not loop.is_closed():
+def _tell(
+    loop: asyncio.AbstractEventLoop | None, told: Callable[..., None], future: asyncio.Future[Any] | None, what: Any
+) -> None:
+    if loop is not None and not loop.is_closed():
         loop.call_soon_threadsafe(told, future, what)
 
 

@@ -20,7 +20,7 @@ from mq9.store.contract import (
     StoreLockedError,
     Table,
 )
-from mq9.store.lmdb_engine import FORMAT_FILE, LOCK_FILE, LmdbStore
+from mq9.store.disk_engine import FORMAT_FILE, LOCK_FILE, DiskStore
 from tests.store.contents import Contents, contents, run, stored
 from tests.store.disks import file_size_limit, fill, small_disk
 from tests.support.broker import BrokerProcess, clean_environment
@@ -66,7 +66,7 @@ def said_by_serve(directory: Path) -> str:
 def directory(tmp_path: Path) -> Path:
     """A data directory with something in it."""
     path = tmp_path / "data"
-    run(LmdbStore(path), lambda store: store.commit(Commit(blocks=[(1, b"a block")])))
+    run(DiskStore(path), lambda store: store.commit(Commit(blocks=[(1, b"a block")])))
     return path
 
 
@@ -75,7 +75,7 @@ def directory(tmp_path: Path) -> Path:
 
 def test_it_makes_the_directory_that_is_not_there(tmp_path: Path) -> None:
     path = tmp_path / "not" / "there" / "yet"
-    assert stored(LmdbStore(path)) == Contents()
+    assert stored(DiskStore(path)) == Contents()
     assert (path / FORMAT_FILE).read_bytes() == b"%d\n" % FORMAT_VERSION
     assert (path / "data.mdb").stat().st_mode & 0o077 == 0
 
@@ -86,30 +86,30 @@ def test_a_second_broker_is_told_that_there_is_one(directory: Path) -> None:
     async def body(store: Store) -> None:
         before = snapshot(directory)
         with pytest.raises(StoreLockedError) as caught:
-            await LmdbStore(directory).open()
+            await DiskStore(directory).open()
         assert str(caught.value) == sentence
         assert said_by_serve(directory) == f"Error: {sentence}"
         assert snapshot(directory) == before
         await store.commit(Commit(blocks=[(2, b"another block")]))
         assert (await contents(store)).blocks == {1: b"a block", 2: b"another block"}
 
-    run(LmdbStore(directory), body)
-    assert stored(LmdbStore(directory)).blocks == {1: b"a block", 2: b"another block"}
+    run(DiskStore(directory), body)
+    assert stored(DiskStore(directory)).blocks == {1: b"a block", 2: b"another block"}
 
 
 def test_the_lock_goes_with_the_process_that_had_it(directory: Path) -> None:
     with BrokerProcess(directory) as broker:
-        assert refused(LmdbStore(directory)).startswith("StoreLockedError: ")
+        assert refused(DiskStore(directory)).startswith("StoreLockedError: ")
         broker.kill()
-        assert stored(LmdbStore(directory)).blocks == {1: b"a block"}
+        assert stored(DiskStore(directory)).blocks == {1: b"a block"}
 
 
-@pytest.mark.parametrize("text", [b"3\n", b"10\n", b"0\n", b"", b"\n", b"one", b"1.0\n", b"\xff\x00\xff"])
+@pytest.mark.parametrize("text", [b"4\n", b"10\n", b"0\n", b"", b"\n", b"one", b"1.0\n", b"\xff\x00\xff"])
 def test_data_of_another_format_is_refused_untouched(directory: Path, text: bytes) -> None:
     (directory / FORMAT_FILE).write_bytes(text)
     (directory / LOCK_FILE).unlink()
     before = snapshot(directory)
-    assert refused(LmdbStore(directory)).startswith(f"StoreFormatError: the data in {directory} is of format ")
+    assert refused(DiskStore(directory)).startswith(f"StoreFormatError: the data in {directory} is of format ")
     assert f"knows formats up to {FORMAT_VERSION}" in said_by_serve(directory)
     assert snapshot(directory) == before
 
@@ -124,7 +124,7 @@ def test_a_directory_of_something_else_is_refused_untouched(tmp_path: Path, name
         (path / name).write_bytes(b"somebody's")
     before = snapshot(path)
     sentence = f"{path} is not an mq9 data directory, and it is not empty"
-    assert refused(LmdbStore(path)) == f"StoreFormatError: {sentence}"
+    assert refused(DiskStore(path)) == f"StoreFormatError: {sentence}"
     assert said_by_serve(path) == f"Error: {sentence}"
     assert snapshot(path) == before
 
@@ -146,8 +146,8 @@ def test_a_first_start_that_was_cut_off_is_taken_up(tmp_path: Path, left: dict[s
     path.mkdir()
     for name, data in left.items():
         (path / name).write_bytes(data)
-    run(LmdbStore(path), lambda store: store.commit(Commit(blocks=[(1, b"a block")])))
-    assert stored(LmdbStore(path)).blocks == {1: b"a block"}
+    run(DiskStore(path), lambda store: store.commit(Commit(blocks=[(1, b"a block")])))
+    assert stored(DiskStore(path)).blocks == {1: b"a block"}
     assert (path / FORMAT_FILE).read_bytes() == b"%d\n" % FORMAT_VERSION
 
 
@@ -155,7 +155,7 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"")
     for path in (file, file / "below"):
-        said = refused(LmdbStore(path))
+        said = refused(DiskStore(path))
         assert said.startswith("StoreFailedError: ")
         assert str(path) in said
         assert said_by_serve(path) == said.replace("StoreFailedError", "Error")
@@ -190,26 +190,42 @@ def test_a_file_without_its_roots_is_refused_with_a_sentence(directory: Path) ->
     assert "data" in said
 
 
-@pytest.mark.parametrize("left", [40_960, 600_000])
-def test_a_block_that_is_missing_of_a_file_is_reported(directory: Path, left: int) -> None:
-    run(LmdbStore(directory), lambda store: store.commit(Commit(blocks=[(2, bytes(MIB))])))
-    # Another commit, so that what finds the blocks is written into free pages at the beginning of the file.
-    run(LmdbStore(directory), lambda store: store.commit(Commit(rows=[(Table.META, b"row", b"")])))
-    with (directory / "data.mdb").open("r+b") as file:
-        file.truncate(left)
+def test_a_segment_that_was_cut_short_costs_what_is_missing(directory: Path) -> None:
+    async def fill_two(store: Store) -> None:
+        for number in range(2, 12):
+            await store.commit(Commit(blocks=[(number, bytes(MIB))]))
+
+    run(DiskStore(directory), fill_two)
+    first = min((directory / "journal").iterdir())
+    with first.open("r+b") as file:
+        file.truncate(3 * MIB + MIB // 2)
     with BrokerProcess(directory) as broker:
-        assert "ERROR block 2 " in broker.log()
+        assert "ERROR the journal: segment 1 is damaged from byte " in broker.log()
         assert broker.running
         assert broker.stop() == 0
+    numbers = {1, 2, 3, 4, 9, 10, 11}
+    assert stored(DiskStore(directory)).blocks.keys() >= numbers - {4}
+
+
+def test_a_segment_that_is_missing_is_reported(directory: Path) -> None:
+    async def fill_two(store: Store) -> None:
+        for number in range(2, 12):
+            await store.commit(Commit(blocks=[(number, bytes(MIB))]))
+
+    run(DiskStore(directory), fill_two)
+    min((directory / "journal").iterdir()).unlink()
+    with BrokerProcess(directory) as broker:
+        assert "ERROR segment 1 of the journal is missing: its blocks are lost" in broker.log()
+        assert broker.running
 
 
 def test_what_could_not_be_opened_is_not_kept_locked(directory: Path) -> None:
     data = (directory / "data.mdb").read_bytes()
     (directory / "data.mdb").write_bytes(b"garbage " * 2_000)
-    store = LmdbStore(directory)
+    store = DiskStore(directory)
     assert refused(store).startswith("StoreFailedError: ")
     (directory / "data.mdb").write_bytes(data)
-    assert stored(LmdbStore(directory)).blocks == {1: b"a block"}
+    assert stored(DiskStore(directory)).blocks == {1: b"a block"}
     assert stored(store).blocks == {1: b"a block"}
 
 
@@ -223,7 +239,7 @@ def test_the_loop_goes_on_while_a_commit_is_written(directory: Path) -> None:
         await commit
         assert turns > 100
 
-    run(LmdbStore(directory), body)
+    run(DiskStore(directory), body)
 
 
 def test_a_block_must_be_above_those_that_are_stored(directory: Path) -> None:
@@ -235,7 +251,7 @@ def test_a_block_must_be_above_those_that_are_stored(directory: Path) -> None:
         await store.commit(Commit(blocks=[(6, b"six")]))
         assert await contents(store) == Contents(blocks={1: b"a block", 5: b"five", 6: b"six"})
 
-    run(LmdbStore(directory), body)
+    run(DiskStore(directory), body)
 
 
 # no room
@@ -284,9 +300,9 @@ def test_at_its_limit_it_is_full_until_something_is_dropped(tmp_path: Path) -> N
         assert len(expected.blocks) > before
         assert await contents(store) == expected
 
-    run(LmdbStore(path, MIB), fill_it)
+    run(DiskStore(path, MIB), fill_it)
     assert (path / "data.mdb").stat().st_size <= MIB
-    run(LmdbStore(path, MIB), free_it)
+    run(DiskStore(path, MIB), free_it)
     assert (path / "data.mdb").stat().st_size <= MIB
 
 
@@ -313,8 +329,8 @@ def test_filled_to_the_last_page_it_still_removes_and_drops(tmp_path: Path) -> N
         assert len(expected.blocks) > before
         assert await contents(store) == expected
 
-    run(LmdbStore(tmp_path / "data", MIB), body)
-    assert stored(LmdbStore(tmp_path / "data", MIB)) == expected
+    run(DiskStore(tmp_path / "data", MIB), body)
+    assert stored(DiskStore(tmp_path / "data", MIB)) == expected
 
 
 @pytest.fixture
@@ -342,8 +358,8 @@ def test_a_full_disk_is_full_until_there_is_room(disk: Path) -> None:
         await commit_until_full(store, expected, 50_000)
         assert await contents(store) == expected
 
-    run(LmdbStore(disk / "data"), body)
-    assert stored(LmdbStore(disk / "data")) == expected
+    run(DiskStore(disk / "data"), body)
+    assert stored(DiskStore(disk / "data")) == expected
 
 
 def test_on_a_full_disk_what_frees_space_still_works(disk: Path) -> None:
@@ -364,8 +380,8 @@ def test_on_a_full_disk_what_frees_space_still_works(disk: Path) -> None:
         await commit_until_full(store, expected, 50_000)
         assert await contents(store) == expected
 
-    run(LmdbStore(disk / "data"), body)
-    assert stored(LmdbStore(disk / "data")) == expected
+    run(DiskStore(disk / "data"), body)
+    assert stored(DiskStore(disk / "data")) == expected
 
 
 def test_a_disk_that_refuses_to_write_fails_the_commit_and_no_more(directory: Path) -> None:
@@ -378,5 +394,5 @@ def test_a_disk_that_refuses_to_write_fails_the_commit_and_no_more(directory: Pa
         await store.commit(Commit(blocks=[(4, b"another block")]))
         assert await contents(store) == Contents(blocks={1: b"a block", 4: b"another block"})
 
-    run(LmdbStore(directory), body)
-    assert stored(LmdbStore(directory)) == Contents(blocks={1: b"a block", 4: b"another block"})
+    run(DiskStore(directory), body)
+    assert stored(DiskStore(directory)) == Contents(blocks={1: b"a block", 4: b"another block"})

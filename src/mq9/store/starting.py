@@ -1,0 +1,151 @@
+"""Starting with what is on the disk: the tables as of the last checkpoint, and of the journal what was committed behind it."""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from operator import itemgetter
+
+from mq9.store.contract import Table
+from mq9.store.frame import Index
+from mq9.store.segments import Files, Known, Reader, Segment
+from mq9.store.tables import Checkpoint, Tables
+
+log = logging.getLogger("mq9")
+
+NEVER = 2**64 - 1
+
+
+@dataclass(slots=True)
+class Found:
+    """What a store starts with.
+
+    Attributes:
+        checkpoint: the last one.
+        sequence: of the last commit.
+        segments: those that have something in them, in their order.
+        empty: those that were made ahead, in their order.
+        rows: what has changed in the tables since the checkpoint.
+    """
+
+    checkpoint: Checkpoint
+    sequence: int
+    segments: list[Segment] = field(default_factory=list)
+    empty: list[Segment] = field(default_factory=list)
+    rows: dict[tuple[Table, bytes], bytes | None] = field(default_factory=dict)
+
+
+def find(files: Files, tables: Tables, checkpoint: Checkpoint) -> Found:
+    """Look at everything that is stored. Raises StoreFailedError, OSError."""
+    known = tables.segments()
+    found = Found(checkpoint, checkpoint.sequence)
+    tail = []
+    for segment in files.found():
+        segment.known = known.pop(segment.number, None)
+        if segment.number >= checkpoint.segment:
+            tail.append(segment)
+        elif segment.known is None:
+            files.remove(segment)  # nothing was left in it, and it was about to be used again
+        else:
+            found.segments.append(segment)
+    for number in known:
+        log.error("segment %d of the journal is missing: its blocks are lost", number)
+    changes = _read_tail(files, tail, found)
+    _apply(files, changes, found)
+    return found
+
+
+def read_index(reader: Reader, number: int, known: Known, salt: int) -> Index:
+    """What is in a segment that the tables know. Raises OSError."""
+    data = reader.read(number, 0, known.end)
+    index = Index(number, known.first_sequence)
+    index.read(data, salt, NEVER, known.last_sequence + 1, last=False)
+    complete(index, known)
+    return index
+
+
+def complete(index: Index, known: Known) -> None:
+    """Add to what was found in a segment what the tables know of it, and say what is damaged."""
+    if index.end < known.end:
+        index.damage.append(f"segment {index.segment} is damaged from byte {index.end} on")
+        index.lose(known.last_number + 1)
+    index.load_dropped(known.dropped)
+    report(index)
+
+
+def report(index: Index) -> None:
+    """Say what was found to be damaged."""
+    for sentence in index.damage:
+        log.error("the journal: %s", sentence)
+
+
+Changes = list[tuple[list[int], list[tuple[Table, bytes, bytes | None]]]]
+
+
+def _read_tail(files: Files, tail: list[Segment], found: Found) -> Changes:
+    """Read the segments that were written to since the checkpoint, the last one first: it says which commits before it count."""
+    reader = Reader(files)
+    changes: Changes = []
+    before = NEVER
+    sound = found.checkpoint.sequence + 1
+    written: list[Segment] = []
+    for segment in reversed(tail):
+        index = Index(segment.number, 1)
+        data = reader.read(segment.number, 0, segment.size)
+        own = index.read(data, found.checkpoint.salt, found.checkpoint.sequence, before, last=not written)
+        if index.end == 0:
+            if written:
+                files.remove(segment)
+            else:
+                segment.index = index
+                found.empty.insert(0, segment)
+            continue
+        if segment.known is not None:
+            complete(index, segment.known)
+        else:
+            report(index)
+        segment.index = index
+        segment.changed = True
+        found.sequence = max(found.sequence, index.last_sequence)
+        before = index.first_sequence
+        written.append(segment)
+        changes = own + changes
+    reader.close_all()
+    if written and written[-1].index is not None and written[-1].index.first_sequence > sound:
+        log.error("the journal: commits from %d on are missing", sound)
+    found.segments.extend(reversed(written))
+    return changes
+
+
+def _apply(files: Files, changes: Changes, found: Found) -> None:
+    """Take over what was committed since the checkpoint besides blocks."""
+    reader = Reader(files)
+    holders = [(first, segment) for segment in found.segments if (first := first_number(segment)) is not None]
+    for dropped, rows in changes:
+        for number in dropped:
+            at = bisect_right(holders, number, key=itemgetter(0)) - 1
+            if at < 0:
+                continue
+            segment = holders[at][1]
+            if segment.index is None and segment.known is not None:
+                segment.index = read_index(reader, segment.number, segment.known, found.checkpoint.salt)
+            if segment.contents.drop(number):
+                segment.changed = True
+        for table, key, value in rows:
+            found.rows[table, key] = value
+    reader.close_all()
+
+
+def first_number(segment: Segment) -> int | None:
+    """The number of the first block that a segment ever had, or None."""
+    if segment.index is not None:
+        return segment.index.first_number
+    return segment.known.first_number if segment.known is not None and segment.known.count else None
+
+
+def last_number(segment: Segment) -> int:
+    """The number of the last block that a segment ever had, or -1."""
+    if segment.index is not None:
+        return -1 if segment.index.last_number is None else segment.index.last_number
+    return segment.known.last_number if segment.known is not None and segment.known.count else -1

@@ -1,0 +1,37 @@
+# The thread that writes frames and syncs them. See writer.pyx.
+
+from libc.stdint cimport uint64_t
+
+from mq9.store.frame cimport Frame
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+    ctypedef struct pthread_cond_t:
+        pass
+    int pthread_mutex_init(pthread_mutex_t* mutex, const void* attributes)
+    int pthread_mutex_destroy(pthread_mutex_t* mutex)
+    int pthread_mutex_lock(pthread_mutex_t* mutex)
+    int pthread_mutex_unlock(pthread_mutex_t* mutex)
+    int pthread_cond_init(pthread_cond_t* condition, const void* attributes)
+    int pthread_cond_destroy(pthread_cond_t* condition)
+    int pthread_cond_wait(pthread_cond_t* condition, pthread_mutex_t* mutex)
+    int pthread_cond_signal(pthread_cond_t* condition)
+
+
+cdef class Writer:
+    cdef object _loop
+    cdef object _thread
+    cdef object _told
+    cdef int _read_end, _write_end         # of the pipe that wakes the loop
+    # What is to be written, for the thread, which knows no Python: guarded by the mutex.
+    cdef pthread_mutex_t _mutex
+    cdef pthread_cond_t _asked
+    cdef Frame _frame
+    cdef void* _job                        # _frame while it is to be written
+    cdef int _file
+    cdef uint64_t _offset
+    cdef int _error                        # errno of the last job
+    cdef bint _ends
+
+    cdef int _write(self, Frame frame) noexcept nogil
