@@ -7,7 +7,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from mq9.protocol import PRIORITIES, drop_id_of
+from mq9.mailboxes.drops import drop_id_of
+from mq9.protocol import PRIORITIES
 from tests.simulation.clients import Asked, Client, Subscription
 from tests.simulation.model import ViolationError, payload_of
 from tests.simulation.watching import Watch, is_public
