@@ -61,6 +61,7 @@ class World:
         for name in ("max_pending", "max_backlog"):
             object.__setattr__(self.config, name, PENDING_MAX)
         self._begun = (0, 0)
+        self._rows: object = None
         self._heard: list[tuple[Client, Frame]] = []
         self.start(BEGINNING_MS)
 
@@ -161,6 +162,9 @@ class World:
     def _commit_begun(self) -> None:
         self.commits += 1
         commit = self.store.in_flight
+        if commit is not None and commit.rows is self._rows:  # once more, without its messages: it was full
+            return
+        self._rows = None if commit is None else commit.rows
         if self.server is not None and commit is not None and not _is_probe(commit):
             self._begun = (self._begun[1], self.now)
             self.model.groups.commit_begun(self.office)
