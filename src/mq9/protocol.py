@@ -326,6 +326,20 @@ class FetchRequest:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class StatusRequest:
+    """The body of STATUS (docs/protocol.md §5): what one `group` says, or those whose names come after `after`."""
+
+    group: str | None = None
+    after: str | None = None
+
+    @classmethod
+    def parse(cls, body: bytes) -> StatusRequest:
+        """Raises ProtocolError 400 for a known key of the wrong type or value; unknown keys are ignored."""
+        read = _Body(body)
+        return cls(group=read.group_name("group"), after=read.group_name("after"))
+
+
 _CREATE_ANYTHING: Final = CreateRequest()
 
 

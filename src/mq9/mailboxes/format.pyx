@@ -73,12 +73,12 @@ def check_block(data, uint64_t number):
     """How many records the block holds. Raises DamagedError when it is not what was stored under `number`."""
     if len(data) < BLOCK_HEAD:
         raise DamagedError("shorter than its head")
-    magic, version, _, said, records, itself, _ = _BLOCK_HEAD.unpack_from(data)
+    magic, version, unused, said, records, itself, _ = _BLOCK_HEAD.unpack_from(data)
     if magic != BLOCK_MAGIC:
         raise DamagedError("does not begin as a block does")
     if version not in _CHECKSUMS:
         raise DamagedError(f"is of version {version}, this program knows up to {BLOCK_VERSION}")
-    if _CHECKSUMS[version](memoryview(data)[12:]) != said:
+    if unused or _CHECKSUMS[version](memoryview(data)[12:]) != said:
         raise DamagedError("does not match its checksum")
     if itself != number:
         raise DamagedError(f"says that it is block {itself}")
