@@ -27,17 +27,18 @@ class QuietServer(Server):
         return Listener()
 
 
-class Complaints(logging.Handler):
-    """Keeps what the broker logs of errors of its own: those with a traceback."""
+class Complaints(logging.Filter):
+    """Keeps what the broker logs of errors of its own, which are those with a traceback, and lets nothing through to anybody else."""
 
     def __init__(self) -> None:
-        super().__init__(logging.ERROR)
+        super().__init__()
         self.heard: list[str] = []
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def filter(self, record: logging.LogRecord) -> bool:
         """Keep `record`."""
         if record.exc_info is not None or record.levelno >= logging.CRITICAL:
             self.heard.append(logging.Formatter().format(record))
+        return False
 
 
 _COMPLAINTS: Final = Complaints()
@@ -58,8 +59,7 @@ class Fuzzed:
 
     def __enter__(self) -> Self:
         _COMPLAINTS.heard.clear()
-        _LOG.addHandler(_COMPLAINTS)
-        _LOG.propagate = False
+        _LOG.addFilter(_COMPLAINTS)
         self.start(BEGINNING_MS)
         return self
 
@@ -73,7 +73,7 @@ class Fuzzed:
             self.loop.abandon()
             self.server.office.close()
             asyncio._set_running_loop(None)
-            _LOG.removeHandler(_COMPLAINTS)
+            _LOG.removeFilter(_COMPLAINTS)
 
     def start(self, now: int) -> None:
         """Start the broker with what its store holds."""
