@@ -72,7 +72,7 @@ def fuzz(target: Target, seconds: int) -> Outcome:
     for data in (*target.seeds(), *corpus.read(corpus.KEPT, target.name), *corpus.read(corpus.FAILED, target.name)):
         (found / sha256(data).hexdigest()).write_bytes(data)
     words = BUILD / f"{target.name}.words"
-    words.write_text("".join(f'"{"".join(f"\\\\x{byte:02x}" for byte in word)}"\n' for word in target.words))
+    words.write_text("".join(f'"{_hexadecimal(word)}"\n' for word in target.words))
     before = set(wrong.iterdir())
     started = time.monotonic()
     with (BUILD / f"{target.name}.log").open("wb") as log:
@@ -135,6 +135,10 @@ def environment() -> dict[str, str]:
     """What a fuzzer's process needs: the watched build of mq9, and the sanitizers' runtime with libFuzzer in it."""
     runtime = importlib.metadata.distribution("atheris").locate_file("asan_with_fuzzer.so")
     return os.environ | _ENVIRONMENT | {"LD_PRELOAD": str(runtime), "PYTHONPATH": f"{BUILD / 'lib'}"}
+
+
+def _hexadecimal(word: bytes) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in word)
 
 
 def _folder(kind: str, name: str) -> Path:

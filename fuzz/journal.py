@@ -59,13 +59,17 @@ class Writing:
     def _sound(self, segment: int) -> bytes:
         """A frame as the journal writes it."""
         reading = self._reading
-        blocks = []
+        blocks: list[tuple[int, memoryview | bytes]] = []
         for _ in range(reading.below(4)):
             self.block += 1 + reading.below(3)
             blocks.append((self.block, reading.some() or b"block"))
         dropped = [reading.number(16) for _ in range(reading.below(4))]
         rows = [
-            (_TABLES[reading.below(len(_TABLES))], reading.take(1 + reading.below(20)), None if reading.flag() else reading.some())
+            (
+                _TABLES[reading.below(len(_TABLES))],
+                reading.take(1 + reading.below(20)),
+                None if reading.flag() else reading.some(),
+            )
             for _ in range(reading.below(4))
         ]
         frame = Frame(SALT, self.sequence, Commit(blocks, dropped, rows))

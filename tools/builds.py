@@ -57,7 +57,7 @@ def build(name: str) -> None:
 
 def environment(name: str) -> Mapping[str, str]:
     """The variables with which Python runs what was built."""
-    found = os.environ | {"PYTHONPATH": str(folder(name)), "MQ9_BUILD": name}
+    found = os.environ | {"PYTHONPATH": str(folder(name))}
     if name == "sanitized":
         found |= {
             "LD_PRELOAD": subprocess.run(
@@ -94,7 +94,9 @@ def _need_clang() -> None:
     if shutil.which(CLANG) is not None and _has_runtime():
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise BuildError(f"fuzzing needs {' and '.join(_CLANG_PACKAGES)}, and only root on Debian can have them installed")
+        raise BuildError(
+            f"fuzzing needs {' and '.join(_CLANG_PACKAGES)}, and only root on Debian can have them installed"
+        )
     debian = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for command in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", *_CLANG_PACKAGES]):
         if subprocess.run(["apt-get", *command], env=debian, stdout=subprocess.DEVNULL, check=False).returncode != 0:  # noqa: S603, S607

@@ -59,12 +59,12 @@ def said(event: Event) -> bytes:
                 payload,
             )
         case ("connect", options):
-            return b"CONNECT" + options + b"\r\n"
+            return b"CONNECT%b\r\n" % options
         case ("subscribe", subject, queue, sid):
             return b"SUB %b %b%b\r\n" % (subject, b"" if queue is None else queue + b" ", sid)
         case ("unsubscribe", sid, maximum):
             return b"UNSUB %b %d\r\n" % (sid, maximum)
-    return event[0].upper() + b"\r\n" if isinstance(event[0], bytes) else event[0].upper().encode() + b"\r\n"
+    return str(event[0]).upper().encode() + b"\r\n"
 
 
 def run(data: bytes) -> None:

@@ -15,10 +15,9 @@ def reference(block: bytes) -> dict[str, list[str]]:
     if len(lines) < 3 or lines[-2:] != [b"", b""] or any(b"\n" in line for line in lines):
         raise ValueError("not lines")
     version, *fields = lines[:-2]
-    if version[:8] != b"NATS/1.0" or version[8:9] not in (b"", b" "):
-        # A status may follow; a carriage return right behind the version is part of what nobody reads.
-        if version[:9] != b"NATS/1.0\r":
-            raise ValueError("no version")
+    # A status may follow the version; a carriage return right behind it is part of what nobody reads.
+    if version[:8] != b"NATS/1.0" or version[8:9] not in (b"", b" ", b"\r"):
+        raise ValueError("no version")
     found: dict[str, list[str]] = {}
     for field in fields:
         name, colon, value = field.partition(b":")

@@ -73,12 +73,19 @@ def _known(reading: Reading, number: int, segment: bytes) -> Known:
     for block in range(reading.below(4)):
         index.drop(block)
     true = (
-        *(index.first_sequence, index.last_sequence, index.end, index.first_number or 0, index.last_number or 0, index.count),
-        index.pack_dropped(),
+        index.first_sequence,
+        index.last_sequence,
+        index.end,
+        index.first_number or 0,
+        index.last_number or 0,
+        index.count,
     )
     if not reading.flag():
-        return Known(*true)
-    return Known(*(reading.number() if reading.flag() else value for value in true[:6]), dropped=reading.some())
+        return Known(*true, index.pack_dropped())
+    first, last, end, first_number, last_number, count = (
+        reading.number() if reading.flag() else value for value in true
+    )
+    return Known(first, last, end, first_number, last_number, count, reading.some())
 
 
 def _start(files: Files, tables: Tables, checkpoint: Checkpoint) -> None:

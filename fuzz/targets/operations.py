@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from fuzz.broker import Fuzzed
 from fuzz.target import Target
@@ -132,7 +132,7 @@ def _token(text: bytes) -> bytes:
     return bytes(byte for byte in text[:2_000] if byte not in b" \t\r\n")
 
 
-def _answers(told: list[Frame]) -> list[dict[str, object]]:
+def _answers(told: list[Frame]) -> list[dict[str, Any]]:
     return [json.loads(frame.payload) for frame in told if frame.kind in (b"MSG", b"HMSG")]
 
 
@@ -190,7 +190,9 @@ def seeds() -> Iterator[bytes]:
     yield _steps(b"+ebox", b"+p", b'c||{"name":"box","renew":true,"ttl":9}', b"t20000")
     yield _steps(b"sbox|!NATS/1.0\n\n|x", b"sbox|!garbage|x", b"sbox|mq9-ttl: x|x", b"snobody||x", b"$mq9.x", b"$SYS.x")
     yield _steps(b"wPING\r\nSUB > 9\r\nPUB o 2\r\nhi\r\n", b"oa.b||core", b"+oa.*", b"oa.b|A: b|core", b"w-ERR\r\n")
-    yield _steps(b'fbox||{"deliver":"latest","config":{"max_wait_ms":0}}', b'fbox||{"deliver":"from_time","from_time":1}')
+    yield _steps(
+        b'fbox||{"deliver":"latest","config":{"max_wait_ms":0}}', b'fbox||{"deliver":"from_time","from_time":1}'
+    )
 
 
 TARGET: Final = Target(
@@ -198,12 +200,29 @@ TARGET: Final = Target(
     run,
     seeds,
     words=(
-        *(b'"ttl":', b'"public":true', b'"name":"', b'"desc":"', b'"renew":true', b'"limit":', b'"after":', b'"prefix":"'),
+        *(
+            b'"ttl":',
+            b'"public":true',
+            b'"name":"',
+            b'"desc":"',
+            b'"renew":true',
+            b'"limit":',
+            b'"after":',
+            b'"prefix":"',
+        ),
         *(b'"priority":"', b'"key":"', b'"tags":["', b'"since":', b'"payload":false', b'"dead":"', b'"group_name":"g"'),
         *(b'"deliver":"', b'"earliest"', b'"latest"', b'"from_time"', b'"from_id":', b'"force_deliver":true'),
         *(b'"config":{', b'"num_msgs":', b'"max_wait_ms":', b'"lease_ms":', b'"msg_ids":[', b'"msg_id":', b'"op":"'),
         *(b'"ack"', b'"nack"', b'"extend"', b'"dead"', b'"revive"', b'"delay_ms":', b'"reason":"', b'"attempt":'),
-        *(b"mq9-priority: ", b"mq9-ttl: ", b"mq9-delay: ", b"mq9-key: ", b"mq9-tags: ", b"Nats-Msg-Id: ", b"mq9-time: "),
+        *(
+            b"mq9-priority: ",
+            b"mq9-ttl: ",
+            b"mq9-delay: ",
+            b"mq9-key: ",
+            b"mq9-tags: ",
+            b"Nats-Msg-Id: ",
+            b"mq9-time: ",
+        ),
         *(b"critical", b"urgent", b"high", b"normal", b"low", b"box", b"\0sbox\1\1", b"\0fbox\1\1{", b"\0abox\1\1{"),
         *(b"18446744073709551615", b"18446744073709551616", b"1e308", b"-1", b"null", b"\\ud800", b"\\u0000"),
     ),

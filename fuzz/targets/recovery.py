@@ -62,7 +62,11 @@ class Store(MemoryStore):
         number, mail_id = reading.number(16), reading.some() if reading.flag() else b"box.%d" % reading.below(4)
         expires = self._time() if reading.flag() else 0
         public = reading.flag()
-        self._row(MailboxRow(number, mail_id, public, reading.take(reading.below(8)), reading.number(32), self._time(), expires))
+        self._row(
+            MailboxRow(
+                number, mail_id, public, reading.take(reading.below(8)), reading.number(32), self._time(), expires
+            )
+        )
 
     def _group(self) -> None:
         reading = self._reading
@@ -78,7 +82,9 @@ class Store(MemoryStore):
             reason = reading.take(reading.below(4)) if reading.flag() else b""
             said = len(reason) if not reading.flag() else reading.number(16)
             due = self._time() if reading.flag() else 0
-            state, rank = (reading.below(8), reading.below(5)) if not reading.flag() else (reading.byte(), reading.byte())
+            state, rank = (
+                (reading.below(8), reading.below(5)) if not reading.flag() else (reading.byte(), reading.byte())
+            )
             body += _ITEM.pack(reading.number(), due, state, rank, reading.byte(), said) + reason
         key = group_key(self._which(), reading.below(4), reading.number())
         self._tables[Table.GROUPS][key] = seal_row(key, bytes(body))
@@ -123,7 +129,10 @@ class Store(MemoryStore):
         header_size = len(headers) if not reading.flag() else reading.number(32)
         size = _RECORD.size + len(rest) if not reading.flag() else reading.number(32)
         rank = reading.below(5) if not reading.flag() else reading.byte()
-        return _RECORD.pack(size, header_size, reading.number(), self._which() | rank << 48 | flags << 56, self._time()) + rest
+        return (
+            _RECORD.pack(size, header_size, reading.number(), self._which() | rank << 48 | flags << 56, self._time())
+            + rest
+        )
 
     def _field(self, bit: int) -> bytes:
         """What a flag says is there: when it ends, when it may be seen, its key, tags, dedup id."""
@@ -228,7 +237,14 @@ def seeds() -> Iterator[bytes]:
         yield bytes([kind]) + bytes(30)
         yield (bytes([kind]) + bytes(range(1, 40))) * 3
         yield (bytes([kind]) + record * 4) * 4
-        yield bytes([7, 3]) + b"\0\0\0\1\0\4text\0\0\0\2\0\0\0\7" * 3 + bytes([5, 0, 0, kind]) + bytes(20) + bytes([1]) + bytes(40)
+        yield (
+            bytes([7, 3])
+            + b"\0\0\0\1\0\4text\0\0\0\2\0\0\0\7" * 3
+            + bytes([5, 0, 0, kind])
+            + bytes(20)
+            + bytes([1])
+            + bytes(40)
+        )
 
 
 TARGET: Final = Target("recovery", run, seeds, size_max=1024)

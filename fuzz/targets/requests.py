@@ -123,9 +123,15 @@ def seeds() -> Iterator[bytes]:
     for kind, body in (
         (0, b'{"ttl":60,"public":true,"name":"a.b","desc":"d","renew":false}'),
         (0, b'{"name":"m-aaaaaaaaaaaaaaaaaaaaaaaaaa","renew":true}'),
-        (1, b'{"limit":5,"after":1,"priority":"high","key":"k","tags":["a","b"],"since":1.5,"payload":false,"dead":"g"}'),
+        (
+            1,
+            b'{"limit":5,"after":1,"priority":"high","key":"k","tags":["a","b"],"since":1.5,"payload":false,"dead":"g"}',
+        ),
         (2, b'{"limit":1000,"after":"a","prefix":"b"}'),
-        (3, b'{"group_name":"g","deliver":"from_id","from_id":1,"force_deliver":true,"config":{"num_msgs":1,"max_wait_ms":2}}'),
+        (
+            3,
+            b'{"group_name":"g","deliver":"from_id","from_id":1,"force_deliver":true,"config":{"num_msgs":1,"max_wait_ms":2}}',
+        ),
         (3, b'{"group_name":"","deliver":"from_time","from_time":1.25,"lease_ms":3}'),
         (4, b'{"group_name":"g","mail_address":"a.box","msg_id":7}'),
         (4, b'{"group_name":"g","msg_ids":[1,2],"op":"nack","delay_ms":1,"lease_ms":2,"reason":"r","attempt":3}'),
@@ -144,7 +150,16 @@ TARGET: Final = Target(
     seeds,
     words=(
         *(b'"ttl":', b'"public":', b'"name":', b'"desc":', b'"renew":', b'"limit":', b'"after":', b'"priority":'),
-        *(b'"key":', b'"tags":[', b'"since":', b'"payload":', b'"dead":', b'"prefix":', b'"group_name":', b'"deliver":'),
+        *(
+            b'"key":',
+            b'"tags":[',
+            b'"since":',
+            b'"payload":',
+            b'"dead":',
+            b'"prefix":',
+            b'"group_name":',
+            b'"deliver":',
+        ),
         *(b'"from_time":', b'"from_id":', b'"force_deliver":', b'"config":{', b'"num_msgs":', b'"max_wait_ms":'),
         *(b'"lease_ms":', b'"mail_address":', b'"msg_id":', b'"msg_ids":[', b'"op":', b'"delay_ms":', b'"reason":'),
         *(b'"attempt":', b"true", b"false", b"null", b"NaN", b"Infinity", b"1e999", b"\\ud800", b"\\u0000", b'"high"'),

@@ -66,7 +66,15 @@ def seeds() -> Iterator[bytes]:
     for how in (b"\0\0\0\0\0\0", b"\1\0\0\0\0\0", b"\1\0\2\1\0\0", b"\0\0\3\2\1\5"):
         yield how + b"\4" + b"\0\2\1\5hello\1\5again\1\7\1\1\2key\0\5value" * 4
         yield how + b"\4" + b"\3\2\1\5\2\6\1\3\20\0\0\2\0\3\0\0\0key row\13hello again\1\1" * 4
-        yield how + b"\6" + b"\0\1\1\3one\0\0" + b"\7\30\1" + b"\0\1\1\3two\0\0" + b"\6\20sixteen bytes..." + b"\0\1\1\3six\0\0"
+        yield (
+            how
+            + b"\6"
+            + b"\0\1\1\3one\0\0"
+            + b"\7\30\1"
+            + b"\0\1\1\3two\0\0"
+            + b"\6\20sixteen bytes..."
+            + b"\0\1\1\3six\0\0"
+        )
     yield b"\0\1\0\0\0" + SALT.to_bytes(8, "little") * 20
 
 
