@@ -34,7 +34,8 @@ fuzz: setup
 	$(BIN)/python tools/builds.py fuzzed -m fuzz $(ARGS)
 
 # What is compiled, and has memory of its own to go wrong with.
-SANITIZED := tests/fuzz/test_corpus.py tests/fuzz/test_wire.py tests/mailboxes tests/store tests/data
+SANITIZED := tests/fuzz/test_corpus.py tests/fuzz/test_wire.py tests/mailboxes tests/data \
+	$(addprefix tests/store/test_,frames.py damage.py conformance.py gaps.py)
 
 sanitize: setup
 	$(BIN)/python tools/builds.py sanitized -m pytest -p no:cacheprovider $(or $(PYTEST),$(SANITIZED))

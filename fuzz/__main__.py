@@ -80,7 +80,9 @@ def fuzz(target: Target, seconds: int) -> Outcome:
             [
                 *(sys.executable, "-m", "fuzz.engine", target.name),
                 *(f"-max_total_time={seconds}", f"-timeout={HANG_S}", f"-max_len={target.size_max}"),
-                *(f"-rss_limit_mb={MEMORY_MAX_MB}", f"-dict={words}", f"-artifact_prefix={wrong}/", str(found)),
+                *(f"-rss_limit_mb={MEMORY_MAX_MB}", f"-artifact_prefix={wrong}/"),
+                *((f"-dict={words}",) if target.words else ()),
+                str(found),
             ],
             cwd=ROOT,
             env=environment(),
@@ -115,6 +117,8 @@ def keep(name: str) -> int:
         check=True,
     )
     inputs = [path.read_bytes() for path in merged.iterdir()]
+    if not inputs:
+        raise SystemExit(f"the inputs of {name} could not be merged")
     corpus.write(corpus.KEPT, name, inputs)
     return len(inputs)
 

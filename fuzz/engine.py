@@ -16,7 +16,9 @@ def main() -> None:
     """Fuzz until libFuzzer ends the process."""
     with atheris.instrument_imports(include=["mq9", "fuzz.targets", "tomllib"], enable_loader_override=False):
         target = load(sys.argv[1])
-    atheris.Setup([sys.argv[0], *sys.argv[2:]], target.run, enable_python_coverage=True)
+    # A merge begins processes of its own by what stands first here.
+    command = f"{sys.executable} -m fuzz.engine {sys.argv[1]}"
+    atheris.Setup([command, *sys.argv[2:]], target.run, enable_python_coverage=True)
     atheris.Fuzz()
 
 
