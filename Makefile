@@ -35,7 +35,7 @@ fuzz: setup
 
 # What is compiled, and has memory of its own to go wrong with.
 SANITIZED := tests/fuzz/test_corpus.py tests/fuzz/test_wire.py tests/mailboxes tests/data \
-	$(addprefix tests/store/test_,frames.py damage.py conformance.py gaps.py)
+	$(addprefix tests/store/test_,frames.py damage.py conformance.py)
 
 sanitize: setup
 	$(BIN)/python tools/builds.py sanitized -m pytest -p no:cacheprovider $(or $(PYTEST),$(SANITIZED))

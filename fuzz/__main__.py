@@ -21,7 +21,7 @@ from fuzz.target import NAMES, Target, load
 
 ROOT: Final = Path(__file__).parents[1]
 BUILD: Final = ROOT / "build" / "fuzzed"
-# Seconds after which an input counts as one that hangs. The whole broker is several hundred times slower in this build.
+# Seconds after which an input counts as one that hangs. A whole broker is slow in this build, and so is a busy machine.
 HANG_S: Final = 20
 # What a fuzzer may come to hold, itself included: one that grows meets it.
 MEMORY_MAX_MB: Final = 2_048
