@@ -8,9 +8,11 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -55,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := sorted(set(options.targets) - set(NAMES)):
         parser.error(f"there is no target {', '.join(unknown)}")
     names = options.targets or list(NAMES)
-    with ThreadPoolExecutor(options.jobs) as pool:
+    with _scratch(), ThreadPoolExecutor(options.jobs) as pool:
         if options.keep:
             for name, count in zip(names, pool.map(keep, names), strict=True):
                 print(f"{name}: {count} inputs")
@@ -139,6 +141,15 @@ def environment() -> dict[str, str]:
     """What a fuzzer's process needs: the watched build of mq9, and the sanitizers' runtime with libFuzzer in it."""
     runtime = importlib.metadata.distribution("atheris").locate_file("asan_with_fuzzer.so")
     return os.environ | _ENVIRONMENT | {"LD_PRELOAD": str(runtime), "PYTHONPATH": f"{BUILD / 'lib'}"}
+
+
+@contextmanager
+def _scratch() -> Iterator[None]:
+    """A folder in memory for what targets write; libFuzzer ends a process without letting it tidy up."""
+    memory = Path("/dev/shm")  # noqa: S108 # the folder in it is private
+    with tempfile.TemporaryDirectory(prefix="mq9-fuzz-", dir=memory if memory.is_dir() else None) as folder:
+        os.environ["TMPDIR"] = folder
+        yield
 
 
 def _hexadecimal(word: bytes) -> str:

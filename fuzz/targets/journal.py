@@ -1,7 +1,6 @@
 """A start with a journal of several segments (store/starting.py), some of which the tables know: what is damaged costs only itself.
 
-An input is what fuzz/journal.py makes segments of, and between them what the tables say of each. Files and tables are real ones, in
-memory.
+An input is what fuzz/journal.py makes segments of, and between them what the tables say of each. Files and tables are real ones.
 """
 
 from __future__ import annotations
@@ -26,14 +25,13 @@ from mq9.store.starting import NEVER, find, read_index
 from mq9.store.tables import Checkpoint, Tables
 
 _SEGMENTS_MAX: Final = 4
-_MEMORY: Final = Path("/dev/shm")  # noqa: S108 # made private by mkdtemp
 _LOG: Final = logging.getLogger("mq9")
 
 
 @cache
 def _place() -> tuple[Path, Tables]:
-    """A folder in memory, and the tables there."""
-    folder = Path(tempfile.mkdtemp(prefix="mq9-fuzz-", dir=_MEMORY if _MEMORY.is_dir() else None))
+    """A folder, which `python -m fuzz` has in memory, and the tables there."""
+    folder = Path(tempfile.mkdtemp(prefix="mq9-fuzz-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     tables = Tables(folder, 1 << 24)
     tables.open()
