@@ -336,6 +336,7 @@ cdef class PostOffice:
         cdef Mailbox mailbox
         cdef Entry entry
         for at in range(first, last):
+            batch.expect(at, last)
             sent = &batch.sents[at]
             mailbox = <Mailbox>sent.mailbox
             if mailbox.gone:
