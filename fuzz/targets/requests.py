@@ -43,7 +43,7 @@ def judge_create(body: bytes) -> None:
     """A create request is within its bounds, or refused."""
     request = CreateRequest.parse(body)
     assert request.ttl is None or (type(request.ttl) is int and 0 <= request.ttl <= TTL_MAX_S)
-    assert type(request.public) is type(request.renew) is bool
+    assert type(request.public) is type(request.renew) is type(request.owner_only) is bool
     assert len(request.desc.encode()) <= DESC_BYTES_MAX
     if request.name is None:
         assert not request.public

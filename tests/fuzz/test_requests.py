@@ -40,7 +40,7 @@ ACK: Final[dict[str, Any]] = {"group_name": "g", "msg_id": 1}
 ACK_KEYS: Final = [*ACK, "mail_address", "msg_ids", "op", "delay_ms", "lease_ms", "reason", "attempt"]
 # In the order in which the target has them.
 KEYS: Final[dict[Request, list[str]]] = {
-    CreateRequest: ["ttl", "public", "name", "desc", "renew"],
+    CreateRequest: ["ttl", "public", "name", "desc", "renew", "owner_only"],
     FetchRequest: ["limit", "after", "priority", "key", "tags", "since", "payload", "dead"],
     ListRequest: ["limit", "after", "prefix"],
     LeaseRequest: ["group_name", "deliver", "from_time", "from_id", "force_deliver", "config", "lease_ms"],
@@ -153,6 +153,7 @@ WRONG: Final[dict[tuple[Request, str], list[Any]]] = {
     (CreateRequest, "name"): [1, True, [], {}, "", "a..b", "a.*", "a.low", "m-a", "n" * 129],
     (CreateRequest, "desc"): [1, True, [], {}, "d" * (DESC_BYTES_MAX + 1), "\ud800"],
     (CreateRequest, "renew"): ["true", 1, 0, [], {}, True],
+    (CreateRequest, "owner_only"): ["true", 1, 0, [], {}],
     (FetchRequest, "limit"): ["1", 0, -1, 1.5, True, [], {}, MSG_ID_MAX + 1],
     (FetchRequest, "after"): ["1", -1, 1.5, True, [], {}, MSG_ID_MAX + 1],
     (FetchRequest, "priority"): ["", "HIGH", "highest", 1, True, [], {}],

@@ -27,8 +27,10 @@ cdef enum:
 
 cdef struct Ahead:
     Publish frames[AHEAD_MAX]  # a ring
+    Py_ssize_t ends[AHEAD_MAX] # where the next frame begins
     Py_ssize_t next            # how many were ever put into it
     Py_ssize_t count           # how many of those are still to be told of
+    Py_ssize_t told            # where what is still to be told of begins
 
 
 cdef class FrameHandler:
@@ -64,6 +66,10 @@ cdef class FrameHandler:
     cdef int violate(self, Violation violation) except -1:
         """The input is wrong from here on; the parser reads no further."""
         return 0
+
+    cdef bint skip_connect(self) except -1:
+        """Something else than CONNECT comes first; false when that is wrong, and the parser reads no further."""
+        return True
 
 
 cdef inline bint _is_blank(char byte) noexcept nogil:
@@ -205,11 +211,12 @@ cdef int _control(FrameHandler handler, Verb verb, const char* at, const char* e
 
 cdef int _tell(FrameHandler handler, Ahead* ahead, Py_ssize_t keep) except -1:
     """Let `publish` have what was read ahead, all but the `keep` latest."""
-    cdef Publish* frame
-    while ahead.count > keep and not handler.stopped:
-        frame = &ahead.frames[(ahead.next - ahead.count) % AHEAD_MAX]
+    cdef Py_ssize_t place
+    while ahead.count > keep and not handler.stopped and not handler.waits:
+        place = (ahead.next - ahead.count) % AHEAD_MAX
         ahead.count -= 1
-        handler.publish(frame)
+        ahead.told = ahead.ends[place]
+        handler.publish(&ahead.frames[place])
     return 0
 
 
@@ -219,18 +226,19 @@ cdef Py_ssize_t parse_frames(
     """Tell `handler` of every whole frame in `data[:size]`.
 
     Returns how many bytes were consumed. `wanted` is set to the size of the unfinished frame that follows them as far as it is
-    known (0: not known yet). After a violation, or once the handler has `stopped`, everything counts as consumed.
+    known (0: not known yet). After a violation, or once the handler has `stopped`, everything counts as consumed; when it
+    `waits`, nothing that follows.
     """
     cdef Ahead ahead
     cdef int wrong = NOTHING_WRONG
     cdef Py_ssize_t consumed
-    ahead.next = ahead.count = 0
+    ahead.next = ahead.count = ahead.told = 0
     wanted[0] = 0
     consumed = _parse(handler, &ahead, data, size, limits, wanted, &wrong)
     _tell(handler, &ahead, 0)
-    if handler.stopped:
+    if handler.stopped or handler.waits:
         wanted[0] = 0
-        return size
+        return size if handler.stopped else ahead.told
     if wrong != NOTHING_WRONG:
         handler.violate(<Violation>wrong)
         return size
@@ -249,7 +257,9 @@ cdef Py_ssize_t _parse(
     cdef Verb verb
     cdef Argument arguments[ARGUMENTS_MAX]
     cdef Publish* frame
-    while at < end and not handler.stopped:
+    while at < end and not handler.stopped and not handler.waits:
+        if handler.connect_first and _upper(at[0]) != c"C" and not handler.skip_connect():
+            return size
         verb = _verb(at, end - at, &after)
         if verb == UNKNOWN:
             wrong[0] = UNKNOWN_OPERATION
@@ -269,7 +279,8 @@ cdef Py_ssize_t _parse(
             text_end -= 1
         if verb != PUB and verb != HPUB:
             _tell(handler, ahead, 0)
-            if not handler.stopped:
+            if not handler.stopped and not handler.waits:
+                ahead.told = line_end + 1 - data
                 _control(handler, verb, at + after, text_end)
             at = line_end + 1
             continue
@@ -294,8 +305,9 @@ cdef Py_ssize_t _parse(
             wrong[0] = UNKNOWN_OPERATION
             return size
         at += frame_size
+        ahead.ends[ahead.next % AHEAD_MAX] = at - data
         ahead.next += 1
         ahead.count += 1
         handler.expect(frame)
         _tell(handler, ahead, AHEAD_MAX - 1)
-    return size
+    return at - data
