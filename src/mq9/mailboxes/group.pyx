@@ -767,7 +767,7 @@ cdef class Group:
             item = handout.find(msg_id)
             state = "dead" if item.state == DEAD else "leased" if item.state in (LEASED, HANDED) else "waiting"
             return state, item.attempts
-        if handout is None and (rank >= LEVELS or msg_id > self.cursors[rank] or self._has_not_heard_of(msg_id)):
+        if handout is None and (not 0 <= rank < LEVELS or msg_id > self.cursors[rank] or self._has_not_heard_of(msg_id)):
             return "waiting", 0
         return "done", self._remembered(msg_id)[0]
 
@@ -796,4 +796,4 @@ cdef class Group:
 
     def is_done(self, uint64_t msg_id, int rank):
         """Whether a message of priority `rank` that is not open was given out and finished."""
-        return rank < LEVELS and msg_id <= self.cursors[rank]
+        return 0 <= rank < LEVELS and msg_id <= self.cursors[rank]

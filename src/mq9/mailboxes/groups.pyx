@@ -489,6 +489,8 @@ cdef class Groups(Ledger):
         number = int.from_bytes(key[8:12], "big")
         if key[12:] == bytes(8):
             row = GroupRow.unpack(key, value)
+            if self.find(mailbox, row.name) is not None:
+                raise DamagedError("has the name of another group")
             book = self._book(mailbox)
             group = Group(self, mailbox, book.appeared, row.name, row.number)
             group.next_handout = row.next_handout
@@ -510,6 +512,8 @@ cdef class Groups(Ledger):
         handout.stored = True
         group.stored.add(handout.number)
         for msg_id, due, state, level, attempts, reason in HandoutRow.unpack(key, value).items:
+            if msg_id in group.open:
+                continue  # a message is in one place
             item = handout.add(msg_id, level, attempts)
             item.due = due
             item.state = state

@@ -200,8 +200,9 @@ class Leasing:
             self._wait(reading)
 
     def _create(self, mailbox: Mailbox, name: bytes, first_id: int) -> Group:
-        if self.office.refusal is not None:
-            raise self.office.refusal
+        if (refusal := self.office.refusal) is not None:
+            # Not the same one: what is raised again and again keeps a traceback of each time.
+            raise ProtocolError(refusal.code, refusal.sentence)
         if mailbox.groups is not None and len(mailbox.groups.by_name) >= self.groups_max:
             raise ProtocolError(429, f"a mailbox has at most {self.groups_max} groups")
         return self.office.groups.create(mailbox, name, max(first_id, 1))
