@@ -8,7 +8,6 @@ import logging
 import platform
 import secrets
 import socket
-import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -20,6 +19,7 @@ from mq9.mailboxes.mailbox import Mailbox
 from mq9.mailboxes.office import PostOffice
 from mq9.server.api import Api
 from mq9.server.blockreader import BlockReader
+from mq9.server.clock import CLOCK_KEY, SteadyClock, boot_id
 from mq9.server.committer import Committer
 from mq9.server.config import Config, ConfigError
 from mq9.server.fetching import Fetcher
@@ -47,11 +47,6 @@ ALIVE_SLICE = 256
 STOP_TIMEOUT_S = 5.0
 
 
-def system_clock() -> int:
-    """Now, in Unix ms."""
-    return time.time_ns() // 1_000_000
-
-
 class Protocol(MailSession, asyncio.BufferedProtocol):
     """A session as the event loop knows it."""
 
@@ -63,7 +58,7 @@ class Server:
 
     Arguments:
         config: see `Config`.
-        clock: gives Unix ms; for tests, which set the time instead of waiting for it.
+        clock: gives Unix ms; for tests, which set the time instead of waiting for it. By default a SteadyClock.
         store: the engine; by default the one that `config` asks for.
     """
 
@@ -73,8 +68,10 @@ class Server:
     def __init__(self, config: Config, clock: Callable[[], int] | None = None, store: Store | None = None) -> None:
         self.config = config
         self.port = config.port
-        self._clock = clock
-        self.now = clock or system_clock
+        self._steady: SteadyClock | None = None
+        if clock is None:
+            clock = self._steady = SteadyClock(boot_id())
+        self.now = clock
         self.store = store or (MemoryStore() if config.memory else DiskStore(config.data_dir, config.max_store))
         self.http: HttpServer | None = None
         # Set when the broker cannot go on because of an error of its own: whoever runs it should end it.
@@ -94,6 +91,7 @@ class Server:
         listener = self._bind()
         try:
             await self.store.open()
+            continued = await self._continue_clock()
             self._assemble(listener.getsockname()[1])
             await self._load()
             if self.config.http_port is not None:
@@ -110,6 +108,8 @@ class Server:
             raise
         self._server = await self._loop.create_server(lambda: Protocol(self.hub), sock=listener, backlog=1024)
         self.office.on_sooner(self._plan_tick_soon)
+        if self._steady is not None and not continued:
+            self.committer.put_row(Table.META, CLOCK_KEY, self._steady.pack())
         self._check_alive()
 
     def leave(self) -> None:
@@ -202,7 +202,7 @@ class Server:
             self._info(),
             self.office,
             self.api,
-            self._clock,
+            self.now,
             self.block_reader.want,
             self.failed.set,
         )
@@ -290,8 +290,33 @@ class Server:
 
     # time
 
+    async def _continue_clock(self) -> bool:
+        """Go on with the clock of the broker before this one, if it ran since the machine was booted; returns whether it did."""
+        continued = False
+        async for rows in self.store.scan_rows(Table.META):
+            for key, value in rows:
+                if key == CLOCK_KEY and self._steady is not None:
+                    try:
+                        continued = self._steady.take_up(value)
+                    except DamagedError as error:
+                        log.error("the row of the clock %s: it is lost", error)  # noqa: TRY400
+        return continued
+
+    def _follow_clock(self) -> None:
+        """See whether somebody has set the system's clock. What has a duration lasts as long all the same."""
+        if self._steady is None or not (set_by_ms := self._steady.follow()):
+            return
+        log.warning(
+            "the system's clock was set %s by %.1f s: no lease or delay ends sooner or later for that;"
+            " times to live follow by a second in a hundred",
+            "forward" if set_by_ms > 0 else "back",
+            abs(set_by_ms) / 1_000,
+        )
+        self.committer.put_row(Table.META, CLOCK_KEY, self._steady.pack())
+
     def _check_alive(self) -> None:
-        # The system's clock may have been set meanwhile, and a sleep is not as long as it was to be.
+        self._follow_clock()
+        # A sleep is not as long as it was to be.
         self._plan_tick()
         self._check_some_alive(iter(list(self.hub.sessions.values())))
 

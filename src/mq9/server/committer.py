@@ -8,6 +8,7 @@ at once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -56,6 +57,7 @@ class Committer:
         self._probe: asyncio.Task[None] | None = None
         self._probe_is_due = False
         self._scheduled = False
+        self._rows: dict[tuple[Table, bytes], bytes] = {}
         self.commits = 0
 
     def wake(self) -> None:
@@ -63,6 +65,11 @@ class Committer:
         if self._task is None and not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._begin)
+
+    def put_row(self, table: Table, key: bytes, value: bytes) -> None:
+        """Store a row that no batch has, as soon as that succeeds."""
+        self._rows[table, key] = value
+        self.wake()
 
     async def drain(self) -> None:
         """Wait until nothing is left to commit."""
@@ -89,6 +96,7 @@ class Committer:
         try:
             while True:
                 await self._try_again()
+                await self._put_rows()
                 if (batch := self._office.seal(self._now())) is None:
                     return
                 started = time.perf_counter()
@@ -104,6 +112,14 @@ class Committer:
             # Here and not when the task is seen to have ended: what comes between must be able to wake the committer
             # again.
             self._task = None
+
+    async def _put_rows(self) -> None:
+        """Store the rows that no batch has. What cannot be stored is tried again with the next batch."""
+        if rows := dict(self._rows):
+            commit = Commit(rows=[(table, key, value) for (table, key), value in rows.items()], may_use_reserve=True)
+            with contextlib.suppress(StoreError):
+                await self._store.commit(commit)
+                self._rows = {row: value for row, value in self._rows.items() if rows.get(row) != value}
 
     async def _commit(self, batch: Batch) -> None:
         """Commit the batch; when there is no space for its messages, refuse them and commit what else it has."""
