@@ -130,6 +130,10 @@ class Files:
             os.fsync(segment.file)
             segment.size = size
 
+    def sync(self, segment: Segment) -> None:
+        """Make what is in a segment durable. Raises OSError."""
+        sync(self._file(segment.number))
+
     def finish(self, segment: Segment) -> None:
         """Nothing more is written to a segment: give back the space behind its `size`. Raises OSError."""
         try:
