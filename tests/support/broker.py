@@ -32,6 +32,7 @@ class BrokerProcess:
         http: whether it answers HTTP as well, on a free port.
         arguments: further options of `mq9 serve`.
         environment: what it has in its environment besides that of the tests.
+        under: a program, with its arguments, that starts it in its own place.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class BrokerProcess:
         http: bool = False,
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        under: Sequence[str] = (),
     ) -> None:
         self._data_dir = data_dir
         self._port = port or 0
         self._http = http
         self._arguments = list(arguments)
         self._environment = dict(environment or {})
+        self._under = list(under)
         self._process: subprocess.Popen[bytes] | None = None
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self.url = ""
@@ -62,7 +65,7 @@ class BrokerProcess:
         self._output.seek(0)
         self._output.truncate()
         self._process = subprocess.Popen(
-            command,
+            self._under + command,
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=subprocess.STDOUT,

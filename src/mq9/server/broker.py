@@ -9,6 +9,7 @@ import platform
 import secrets
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from mq9.server.leasing import Leasing
 from mq9.server.mail import MailHub, MailSession
 from mq9.server.metrics import Metrics
 from mq9.server.monitoring import Monitor
+from mq9.server.process import connections_max
+from mq9.server.quiet import Quiet
 from mq9.server.rewriter import Rewriter
 from mq9.server.session import Session
 from mq9.store.contract import Store, Table
@@ -88,6 +91,8 @@ class Server:
         Raises ConfigError when it cannot listen, StoreError when the data cannot be opened; nothing is left open then.
         """
         self._loop = asyncio.get_running_loop()
+        self._quiet = Quiet(log, self._loop.time)
+        self._limit_connections()
         listener = self._bind()
         try:
             await self.store.open()
@@ -108,6 +113,7 @@ class Server:
             raise
         self._server = await self._loop.create_server(lambda: Protocol(self.hub), sock=listener, backlog=1024)
         self.office.on_sooner(self._plan_tick_soon)
+        log.addFilter(self._quiet)
         if self._steady is not None and not continued:
             self.committer.put_row(Table.META, CLOCK_KEY, self._steady.pack())
         self._check_alive()
@@ -150,6 +156,7 @@ class Server:
             await asyncio.to_thread(self.http.stop)
         await self._server.wait_closed()
         self._server = None
+        log.removeFilter(self._quiet)
 
     @property
     def url(self) -> str:
@@ -257,6 +264,13 @@ class Server:
         # Senders that were made to wait for the disk wait for nothing now.
         self.hub.relieve()
 
+    def _limit_connections(self) -> None:
+        """Take no more connections than there may be open files beside the store's."""
+        wanted, possible = self.config.max_connections, connections_max(self.config.max_connections)
+        if possible < wanted:
+            self.config = replace(self.config, max_connections=possible)
+            log.info("at most %d clients at a time, not %d: this process may have no more open files", possible, wanted)
+
     def _bind(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self.config.host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
@@ -316,6 +330,7 @@ class Server:
 
     def _check_alive(self) -> None:
         self._follow_clock()
+        self._quiet.tell()
         # A sleep is not as long as it was to be.
         self._plan_tick()
         self._check_some_alive(iter(list(self.hub.sessions.values())))
