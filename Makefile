@@ -9,7 +9,7 @@ ARGS ?=
 SOURCES := pyproject.toml setup.py $(shell find src -name '*.pyx' -o -name '*.pxd')
 INSTALLED := .venv/.installed
 
-.PHONY: run demo test test-clients clients sim lint types bench peers setup clean
+.PHONY: run demo test test-clients clients sim faults lint types bench peers setup clean
 
 run: setup
 	$(BIN)/mq9 serve $(ARGS)
@@ -28,6 +28,9 @@ clients: setup
 
 sim: setup
 	$(BIN)/python -m tests.simulation $(ARGS)
+
+faults: setup
+	$(BIN)/python -m tests.faults $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -76,8 +76,11 @@ class Told:
         assert there == self.stored
 
 
-@pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize(
+    ("name", "kill"),
+    [*((name, True) for name in FAULTS), ("fsync EIO, what was written is lost", False)],
+    ids=lambda value: value if isinstance(value, str) else "killed" if value else "stopped",
+)
 def test_a_disk_that_fails_is_told_and_left_behind(broker: BrokerProcess, shim: Shim, name: str, kill: bool) -> None:
     fault = FAULTS[name]
     code = 507 if errno.ENOSPC in fault.values() else 503
@@ -104,8 +107,7 @@ def test_a_disk_that_fails_is_told_and_left_behind(broker: BrokerProcess, shim: 
         rss = others.rss_both_mb()
         log = broker.log()
     errors = lines(log, "ERROR")
-    assert errors
-    assert len(errors) <= 2 * 4 + 2, errors  # not one for each that was refused
+    assert 1 <= len(errors) <= 10, errors  # not one for each that was refused
     if kill:
         broker.kill()
     else:
@@ -180,8 +182,9 @@ def test_short_writes_are_gone_on_with(broker: BrokerProcess, shim: Shim) -> Non
     record(Finding("Disk: short writes", done, "written whole; nobody notices", kept, others.p99_ms(), rss))
 
 
-@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
-@pytest.mark.parametrize("fault", ["write_errno", "sync_errno"])
+@pytest.mark.parametrize(
+    ("fault", "error"), [("sync_errno", errno.EIO), ("write_errno", errno.ENOSPC)], ids=["EIO", "ENOSPC"]
+)
 def test_tables_that_cannot_be_written_keep_nobody_waiting(
     broker: BrokerProcess, shim: Shim, fault: str, error: int
 ) -> None:

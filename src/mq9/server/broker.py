@@ -92,10 +92,10 @@ class Server:
         """
         self._loop = asyncio.get_running_loop()
         self._quiet = Quiet(log, self._loop.time)
-        self._limit_connections()
         listener = self._bind()
         try:
             await self.store.open()
+            self._limit_connections()
             continued = await self._continue_clock()
             self._assemble(listener.getsockname()[1])
             await self._load()
