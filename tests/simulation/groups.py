@@ -98,6 +98,9 @@ class Groups:
         self.settled_since = 0
         self._taken: list[tuple[Gathering, int, Work]] = []
         self._in_commit: list[Work] = []
+        # What was done or dead and went to a receiver, with its changes up to then.
+        self._reopened: list[tuple[Work, int]] = []
+        self._reopened_in_commit: list[tuple[Work, int]] = []
 
     def gathering(self, box: Box, name: str, first: int) -> Gathering:
         """The group of this name, which begins at `first` when it is new."""
@@ -367,8 +370,11 @@ class Groups:
         work = gathering.work(letter.msg_id)
         work.member = subscription
         work.lease = work.reply = None
-        work.done = work.dead = Sure.NO
         work.changes += 1
+        if work.done is not Sure.NO or work.dead is not Sure.NO:
+            # What made it open again, a revive or a start over, may not be durable: a crash may undo both.
+            work.done = work.dead = Sure.PERHAPS
+            self._reopened.append((work, work.changes))
         subscription.untaken.append((end, letter.msg_id))
         self.given += 1
 
@@ -398,8 +404,9 @@ class Groups:
     # commits and restarts
 
     def commit_begun(self, office: PostOffice) -> None:
-        """What receivers have taken up to now becomes durable with this commit."""
+        """What receivers were given, and have taken, up to now becomes durable with this commit."""
         self._in_commit = [work for gathering, msg_id, work in self._taken if not _is_open(office, gathering, msg_id)]
+        self._reopened_in_commit = list(self._reopened)
 
     def commit_ended(self) -> None:
         """That commit is durable."""
@@ -409,6 +416,11 @@ class Groups:
         kept = {id(work) for work in self._in_commit}
         self._taken = [each for each in self._taken if id(each[2]) not in kept]
         self._in_commit = []
+        for work, changes in self._reopened_in_commit:
+            if work.changes == changes:
+                work.done = work.dead = Sure.NO
+        del self._reopened[: len(self._reopened_in_commit)]
+        self._reopened_in_commit = []
 
     def restarted(self) -> None:
         """A new process: what was under way may be, or not."""
@@ -421,6 +433,8 @@ class Groups:
                 work.taken = False
         self._taken = []
         self._in_commit = []
+        self._reopened = []
+        self._reopened_in_commit = []
 
     def abandoned(self, asked: Asked, now: int) -> None:
         """The client of a FETCH has gone: should the broker crash before what it got is given back durably, that counts."""
