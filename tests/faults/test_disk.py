@@ -235,7 +235,8 @@ def test_without_space_for_the_journal_sends_are_refused_and_deletions_go_on(bro
         told.recover(post)
         told.check(post)
         errors = lines(broker.log(), "ERROR")
-        assert set(errors) == {"ERROR cannot store messages: the disk is full"}, errors
+        assert errors == ["ERROR cannot store messages: the disk is full"], errors
+        assert lines(broker.log(), "works again") == ["WARNING the storage works again"]
     broker.kill()
     broker.start()
     with Post(broker.url) as post:
@@ -269,7 +270,8 @@ def test_a_full_disk_is_told_and_left_behind(tmp_path: Path) -> None:
         others.end(refused=True)
         rss = others.rss_both_mb()
         errors = lines(broker.log(), "ERROR")
-        assert set(errors) == {"ERROR cannot store messages: the disk is full"}, errors
+        assert errors == ["ERROR cannot store messages: the disk is full"], errors
+        assert lines(broker.log(), "works again") == ["WARNING the storage works again"]
         refused = len(told.refused)
         broker.kill()
         broker.start()

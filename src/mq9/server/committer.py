@@ -21,6 +21,8 @@ from mq9.store.contract import Commit, Store, StoreError, StoreFullError, Table
 log = logging.getLogger("mq9")
 
 PROBE_S = 0.5
+# For so long the same trouble is not told again: on a disk that is nearly full it comes and goes with the sizes of messages.
+TROUBLE_S = 10.0
 _PROBE_KEY = b"probe"
 _FULL = ProtocolError(507, "the storage is full")
 _UNAVAILABLE = ProtocolError(503, "the storage is unavailable")
@@ -58,6 +60,8 @@ class Committer:
         self._probe_is_due = False
         self._scheduled = False
         self._rows: dict[tuple[Table, bytes], bytes] = {}
+        self._trouble = Trouble(self._loop.time)
+        self._is_full = False
         self.commits = 0
 
     def wake(self) -> None:
@@ -106,6 +110,8 @@ class Committer:
                     self._fail(batch, error)
                     return
                 self.commits += 1
+                if batch.count:
+                    self._trouble.over()
                 self._office.settle(batch, self._now())
                 self._settled(time.perf_counter() - started)
         finally:
@@ -132,14 +138,16 @@ class Committer:
                 return
             if not batch.blocks:
                 raise
-            log.error("cannot store messages: %s", error)  # noqa: TRY400 - the sentence says it all
+            self._trouble.tell(f"cannot store messages: {error}")
+            self._is_full = True
             self._office.give_up_messages(batch, _FULL)
             self._recover_later()
             await self._store.commit(_commit_of(batch))
 
     def _fail(self, batch: Batch, error: StoreError) -> None:
         """A batch could not be committed: nor can those behind it, which may build on it."""
-        log.error("cannot commit: %s", error)
+        self._trouble.tell(f"cannot commit: {error}")
+        self._is_full = isinstance(error, StoreFullError)
         refusal = _FULL if isinstance(error, StoreFullError) else _UNAVAILABLE
         failed: Batch | None = batch
         while failed is not None:
@@ -171,7 +179,35 @@ class Committer:
         except StoreError:
             return
         self._office.accept()
-        log.warning("the storage works again")
+        if not self._is_full:  # else the next message shows whether there is space for it
+            self._trouble.over()
+
+
+class Trouble:
+    """What the log says of a storage that fails: a line when that begins, and one when it is over.
+
+    Arguments:
+        now: gives seconds.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._sentence = ""
+        self._told_s = 0.0
+        self._is_told = False
+
+    def tell(self, sentence: str) -> None:
+        """It fails, or still does."""
+        if sentence == self._sentence and (self._is_told or self._now() < self._told_s + TROUBLE_S):
+            return
+        log.error("%s", sentence)
+        self._sentence, self._told_s, self._is_told = sentence, self._now(), True
+
+    def over(self) -> None:
+        """It works."""
+        if self._is_told:
+            self._is_told = False
+            log.warning("the storage works again")
 
 
 def _commit_of(batch: Batch) -> Commit:
