@@ -22,6 +22,7 @@ DRIBBLERS: Final = 100
 OPENED_PER_S: Final = 1_000
 HEADER_BYTES: Final = 8 * 1024 * 1024
 FLOODS_PER_S: Final = 20
+STORED_PER_S: Final = 4
 SUBJECT: Final = b"$mq9.AI.MAILBOX.MSG." + BOX.encode()
 
 
@@ -108,14 +109,24 @@ def open_and_drop(port: int, seconds: float) -> dict[str, int]:
 
 
 def flood_headers(port: int, seconds: float) -> dict[str, int]:
-    """Messages with 8 MB of headers, on a new connection whenever the old one is closed."""
-    line = b"mq9-tags: a,b,c\r\n"
+    """Messages with 8 MB of headers, one after the other."""
+    return _flood(port, seconds, FLOODS_PER_S)
+
+
+def store_headers(port: int, seconds: float) -> dict[str, int]:
+    """The same at a pace at which a disk can store them."""
+    return _flood(port, seconds, STORED_PER_S)
+
+
+def _flood(port: int, seconds: float, per_s: float) -> dict[str, int]:
+    """On a new connection whenever the old one is closed."""
+    line = b"name: a,b,c\r\n"
     block = b"NATS/1.0\r\n" + line * (HEADER_BYTES // len(line)) + b"\r\n"
     frame = b"HPUB %b in %d %d\r\n%b\r\n" % (SUBJECT, len(block), len(block), block)
     client = connected(port)
     client.sendall(b"SUB in 1\r\n")
     sent = closed = 0
-    for _ in paced(FLOODS_PER_S, seconds):
+    for _ in paced(per_s, seconds):
         try:
             client.sendall(frame)
             sent += len(frame)
@@ -131,6 +142,7 @@ KINDS: Final[dict[str, Callable[[int, float], dict[str, int]]]] = {
     "read_nothing": read_nothing,
     "open_and_drop": open_and_drop,
     "flood_headers": flood_headers,
+    "store_headers": store_headers,
 }
 
 if __name__ == "__main__":

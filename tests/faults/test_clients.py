@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 STORED = 40
 # What a broker may take for connections, buffers and what waits for those who do not read, beyond what it had.
-MEMORY_MB = {"dribble": 32, "read_nothing": 160, "open_and_drop": 48, "flood_headers": 96}
+MEMORY_MB = {"dribble": 32, "read_nothing": 160, "open_and_drop": 48, "flood_headers": 48, "store_headers": 128}
 
 
-def suffer(broker: BrokerProcess, kind: str) -> tuple[dict[str, Any], Beside]:
-    """Let a nuisance come to a broker with a full mailbox and others on it; what it did, and what the others found."""
+def suffer(broker: BrokerProcess, kind: str) -> tuple[dict[str, Any], Beside, tuple[float, float]]:
+    """Let a nuisance come to a broker with a full mailbox and others on it; what it did, what the others found, and its memory."""
     with Post(broker.url) as post:
         post.new(name=BOX)
         told = [post.send(BOX, bytes(500_000))["msg_id"] for _ in range(STORED)]
@@ -37,12 +37,12 @@ def suffer(broker: BrokerProcess, kind: str) -> tuple[dict[str, Any], Beside]:
                 command, stdout=subprocess.PIPE, text=True, check=True, env=clean_environment(), timeout=100
             )
             others.end()
-            before, most = others.rss_both_mb()
+            before, most = rss = others.rss_both_mb()
         assert most - before < MEMORY_MB[kind], (before, most)
         there = {item["msg_id"] for item in post.pages(BOX, 5)}
         assert set(told) <= there
     did: dict[str, Any] = json.loads(ran.stdout)
-    return did, others
+    return did, others, rss
 
 
 def log_line(broker: BrokerProcess) -> str:
@@ -84,20 +84,30 @@ def log_line(broker: BrokerProcess) -> str:
 )
 def test_others_are_not_hit_by(tmp_path: Path, kind: str, fault: str, done: str, found: str) -> None:
     with BrokerProcess(tmp_path / "data") as broker:
-        did, others = suffer(broker, kind)
+        did, others, rss = suffer(broker, kind)
         line = log_line(broker)
         kept = others.found["stored"] + STORED
-        record(Finding(fault, done.format(**did), found, kept, others.p99_ms(), others.rss_both_mb(), line))
+        record(Finding(fault, done.format(**did), found, kept, others.p99_ms(), rss, line))
 
 
 def test_others_are_not_hit_by_headers_of_8_mb_that_are_allowed(tmp_path: Path) -> None:
     config = tmp_path / "mq9.toml"
     config.write_text("max_payload = 16777216\n")
     with BrokerProcess(tmp_path / "data", arguments=["--config", str(config)]) as broker:
-        did, others = suffer(broker, "flood_headers")
+        did, others, rss = suffer(broker, "store_headers")
         line = log_line(broker)
         assert did["closed"] == 0
         fault = "Client: floods with 8 MB of headers, which are allowed"
-        done = f"max_payload 16 MB: {did['bytes'] >> 20} MB of messages that are headers only"
+        done = f"max_payload 16 MB: {did['bytes'] >> 20} MB of messages that are headers only, 32 MB in a second"
         kept = others.found["stored"] + STORED
-        record(Finding(fault, done, "each is refused or stored", kept, others.p99_ms(), others.rss_both_mb(), line))
+        record(
+            Finding(
+                fault,
+                done,
+                "each is stored, as messages of that size are",
+                kept,
+                others.p99_ms(),
+                others.rss_both_mb(),
+                line,
+            )
+        )
