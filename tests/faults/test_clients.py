@@ -107,7 +107,7 @@ def test_others_are_not_hit_by_headers_of_8_mb_that_are_allowed(tmp_path: Path) 
                 "each is stored, as messages of that size are",
                 kept,
                 others.p99_ms(),
-                others.rss_both_mb(),
+                rss,
                 line,
             )
         )
