@@ -112,6 +112,7 @@ NOT_ON_THE_PATH: Final = {
     "mailboxes/appeared": "for messages with mq9-delay",
     "mailboxes/keys": "for messages with mq9-key",
     "native/base32": "for mailboxes that are created",
+    "server/clock": "reads a clock of the system, as what it took the place of did",
     "store/writer": "its work is two system calls for each commit",
     "mailboxes/removals": "for messages that are deleted or replaced",
     "mailboxes/rewriting": "in the background",

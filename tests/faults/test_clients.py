@@ -100,14 +100,4 @@ def test_others_are_not_hit_by_headers_of_8_mb_that_are_allowed(tmp_path: Path) 
         fault = "Client: floods with 8 MB of headers, which are allowed"
         done = f"max_payload 16 MB: {did['bytes'] >> 20} MB of messages that are headers only, 32 MB in a second"
         kept = others.found["stored"] + STORED
-        record(
-            Finding(
-                fault,
-                done,
-                "each is stored, as messages of that size are",
-                kept,
-                others.p99_ms(),
-                rss,
-                line,
-            )
-        )
+        record(Finding(fault, done, "each is stored, as messages of that size are", kept, others.p99_ms(), rss, line))
