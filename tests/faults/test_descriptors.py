@@ -113,3 +113,12 @@ def test_a_process_without_any_descriptor_left_goes_on(tmp_path: Path) -> None:
         ended.close()
         wait_for(lambda: can_enter(broker.url), "nobody comes in any more")
         assert "ERROR" not in broker.log()
+
+
+def test_a_limit_that_was_asked_for_and_cannot_be_had_is_told(tmp_path: Path) -> None:
+    config = tmp_path / "mq9.toml"
+    config.write_text("max_connections = 1000\n")
+    under = ["prlimit", f"--nofile={FILES}:{FILES}"]
+    with BrokerProcess(tmp_path / "data", arguments=["--config", str(config)], under=under) as broker:
+        said = f"WARNING at most {CLIENTS_MAX} clients at a time, not 1000: this process may have no more open files"
+        assert lines(broker.log(), "clients at a time") == [said]

@@ -270,8 +270,10 @@ def test_a_full_disk_is_told_and_left_behind(tmp_path: Path) -> None:
         others.end(refused=True)
         rss = others.rss_both_mb()
         errors = lines(broker.log(), "ERROR")
-        assert errors == ["ERROR cannot store messages: the disk is full"], errors
-        assert lines(broker.log(), "works again") == ["WARNING the storage works again"]
+        # Once, or now and then while others' smaller messages still fit.
+        assert set(errors) == {"ERROR cannot store messages: the disk is full"}, errors
+        assert len(errors) <= 3
+        assert 1 <= len(lines(broker.log(), "works again")) <= len(errors)
         refused = len(told.refused)
         broker.kill()
         broker.start()

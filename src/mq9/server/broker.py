@@ -269,7 +269,10 @@ class Server:
         wanted, possible = self.config.max_connections, connections_max(self.config.max_connections)
         if possible < wanted:
             self.config = replace(self.config, max_connections=possible)
-            log.info("at most %d clients at a time, not %d: this process may have no more open files", possible, wanted)
+            if wanted != Config().max_connections:
+                log.warning(
+                    "at most %d clients at a time, not %d: this process may have no more open files", possible, wanted
+                )
 
     def _bind(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self.config.host else socket.AF_INET
