@@ -33,6 +33,8 @@ ELSEWHERE: Final = {
         "auth_timeout",
         "tls_timeout",
         "write_deadline",
+        "feature_flags",
+        "disk_io_wait_stats",
     ),
 }
 
@@ -205,11 +207,11 @@ def test_the_order_of_connections(server: Monitored) -> None:
     with ExitStack() as stack:
         clients = {name: stack.enter_context(server.client(name=name)) for name in ("a", "b", "c")}
         clients["a"].send(b"SUB s 1\r\n" + publish("none", b"x" * 100))
-        clients["b"].send(b"SUB s 1\r\nSUB t 2\r\nSUB u 3\r\n" + publish("none", b"") * 4)
+        clients["b"].send(b"SUB s 1\r\nSUB t 2\r\nSUB u 3\r\n" + publish("none", b"") * 5)
         clients["c"].send(b"SUB s 1\r\nSUB s 2\r\n" + publish("none", b"xx") * 2)
         for client in clients.values():
             client.fence()
-        clients["a"].send(publish("t", b"y" * 50) + publish("s", b"z"))
+        clients["a"].send(publish("t", b"y" * 50) + publish("s", b"z") + publish("u", b""))
         for client in (clients["a"], *clients.values()):
             client.fence()
         orders = {

@@ -185,6 +185,11 @@ class Monitor:
             "out_msgs": hub.messages_out,
             "in_bytes": hub.payload_in,
             "out_bytes": hub.payload_out,
+            # There is nobody but clients.
+            "in_client_msgs": hub.messages_in,
+            "out_client_msgs": hub.messages_out,
+            "in_client_bytes": hub.payload_in,
+            "out_client_bytes": hub.payload_out,
             "slow_consumers": hub.slow_consumers,
             "stale_connections": hub.stale_connections,
             "subscriptions": hub.subscriptions,
