@@ -66,7 +66,7 @@ def log_line(broker: BrokerProcess) -> str:
             "read_nothing",
             "Client: reads nothing",
             "a receiver of 20 MB, a core subscriber, {asked} requests for pages of 1 MB (cut off {cut_off} times); none reads",
-            "the receiver waits at its cursor, the subscriber is cut off at max_pending (64 MB), answers wait to be made",
+            "the receiver waits at its cursor, what is published waits up to max_pending (64 MB), answers wait to be made",
         ),
         (
             "open_and_drop",
