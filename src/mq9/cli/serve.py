@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+log = logging.getLogger("mq9")
+
 
 @click.command()
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
@@ -19,6 +21,9 @@ import click
 @click.option("--data-dir", help="Where messages are kept.  [default: mq9-data]")
 @click.option("--memory", is_flag=True, default=None, help="Keep nothing: everything is gone when the broker stops.")
 @click.option("--http-port", type=int, help="Answer /healthz, /metrics, /varz, /connz and /subsz on this port.")
+@click.option(
+    "--insecure", is_flag=True, default=None, help="Let others than this machine in without users or a token."
+)
 @click.option(
     "--lame-duck-grace-period", type=float, help="Seconds after SIGUSR2 before any client is sent off.  [default: 10]"
 )
@@ -29,7 +34,8 @@ import click
 def serve(config: Path | None, **given: Any) -> None:
     """Run a broker until it is told to stop (SIGTERM, SIGINT), or to send its clients off little by little and then stop (SIGUSR2).
 
-    An option wins over the environment (MQ9_PORT, MQ9_DATA_DIR …), which wins over the configuration file.
+    SIGHUP has it read its configuration again: users, certificates and limits. An option wins over the environment (MQ9_PORT,
+    MQ9_DATA_DIR …), which wins over the configuration file.
     """
     import uvloop
 
@@ -41,17 +47,28 @@ def serve(config: Path | None, **given: Any) -> None:
     process.prepare()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
 
+    async def reload_when_told(server: Server, reading: asyncio.Event) -> None:
+        while await reading.wait():
+            reading.clear()
+            try:
+                await server.reload(Config.load(config, os.environ, given))
+            except ConfigError as error:
+                log.error("the configuration stays as it was: %s", error)  # noqa: TRY400 - a sentence says it all
+
     async def run() -> None:
         server = Server(Config.load(config, os.environ, given))
         stopping = asyncio.Event()
+        reading = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reading.set)
         await server.start()
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, server.leave)
         click.echo(server.announcement)
         waits = [asyncio.ensure_future(event.wait()) for event in (stopping, server.left, server.failed)]
+        reloading = asyncio.ensure_future(reload_when_told(server, reading))
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
+        for wait in (*waits, reloading):
             wait.cancel()
         if server.failed.is_set():
             # Nothing that was acknowledged is lost; what may be wrong is this process. Whoever supervises it starts it again.
