@@ -9,7 +9,7 @@ ARGS ?=
 SOURCES := pyproject.toml setup.py $(shell find src -name '*.pyx' -o -name '*.pxd')
 INSTALLED := .venv/.installed
 
-.PHONY: run demo test test-clients clients sim fuzz sanitize checked lint types bench bench-micro soak peers setup clean
+.PHONY: run demo test test-clients clients sim faults fuzz sanitize checked lint types bench bench-micro soak peers setup clean
 
 run: setup
 	$(BIN)/mq9 serve $(ARGS)
@@ -42,6 +42,9 @@ sanitize: setup
 
 checked: setup
 	$(BIN)/python tools/builds.py checked -m pytest -p no:cacheprovider $(PYTEST)
+
+faults: setup
+	$(BIN)/python -m tests.faults $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

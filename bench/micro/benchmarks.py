@@ -111,7 +111,11 @@ ALL: Final = (
 NOT_ON_THE_PATH: Final = {
     "mailboxes/appeared": "for messages with mq9-delay",
     "mailboxes/keys": "for messages with mq9-key",
+    "mailboxes/owner": "for mailboxes that belong to a user",
     "native/base32": "for mailboxes that are created",
+    "server/permissions": "for users who may not do everything",
+    "server/user": "for users",
+    "server/clock": "reads a clock of the system, as what it took the place of did",
     "store/writer": "its work is two system calls for each commit",
     "mailboxes/removals": "for messages that are deleted or replaced",
     "mailboxes/rewriting": "in the background",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from mq9.server.broker import system_clock
+from mq9.server.clock import SteadyClock
 from tests.server.support import START_MS, ThreadedServer, body_of, create, publish, request
 
 
@@ -123,7 +123,7 @@ def test_who_watches_a_mailbox_is_told_of_its_end_and_then_no_more() -> None:
 
 def test_the_end_is_told_when_it_has_come_though_nobody_asks_for_anything() -> None:
     broker = ThreadedServer()
-    broker.clock = system_clock  # type: ignore[assignment] # the one thing that a clock of the test's own cannot show
+    broker.clock = SteadyClock()  # type: ignore[assignment] # the one thing that a clock of the test's own cannot show
     with broker, broker.client() as client:
         name = create(client, ttl=1)
         client.send(f"SUB $mq9.AI.MAILBOX.EVENTS.{name} 1\r\n".encode())

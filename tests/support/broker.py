@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -31,15 +31,26 @@ class BrokerProcess:
         port: where it listens; None takes a free one, which is kept for the next start.
         http: whether it answers HTTP as well, on a free port.
         arguments: further options of `mq9 serve`.
+        environment: what it has in its environment besides that of the tests.
+        under: a program, with its arguments, that starts it in its own place.
     """
 
     def __init__(
-        self, data_dir: Path | None, port: int | None = None, *, http: bool = False, arguments: Sequence[str] = ()
+        self,
+        data_dir: Path | None,
+        port: int | None = None,
+        *,
+        http: bool = False,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        under: Sequence[str] = (),
     ) -> None:
         self._data_dir = data_dir
         self._port = port or 0
         self._http = http
         self._arguments = list(arguments)
+        self._environment = dict(environment or {})
+        self._under = list(under)
         self._process: subprocess.Popen[bytes] | None = None
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self.url = ""
@@ -54,7 +65,11 @@ class BrokerProcess:
         self._output.seek(0)
         self._output.truncate()
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT, env=clean_environment()
+            self._under + command,
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            env=clean_environment() | self._environment,
         )
         self._wait_until_ready()
         return self

@@ -10,7 +10,6 @@ import platform
 import secrets
 import socket
 import ssl
-import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -24,6 +23,7 @@ from mq9.mailboxes.owner import Owner
 from mq9.server.access import Access
 from mq9.server.api import Api
 from mq9.server.blockreader import BlockReader
+from mq9.server.clock import CLOCK_KEY, SteadyClock, boot_id
 from mq9.server.committer import Committer
 from mq9.server.config import Config, ConfigError
 from mq9.server.fetching import Fetcher
@@ -33,6 +33,8 @@ from mq9.server.leasing import Leasing
 from mq9.server.mail import MailHub, MailSession
 from mq9.server.metrics import Metrics
 from mq9.server.monitoring import Monitor
+from mq9.server.process import connections_max
+from mq9.server.quiet import Quiet
 from mq9.server.reloading import reload
 from mq9.server.rewriter import Rewriter
 from mq9.server.session import Session
@@ -54,11 +56,6 @@ ALIVE_SLICE = 256
 STOP_TIMEOUT_S = 5.0
 
 
-def system_clock() -> int:
-    """Now, in Unix ms."""
-    return time.time_ns() // 1_000_000
-
-
 class Protocol(MailSession, asyncio.BufferedProtocol):
     """A session as the event loop knows it."""
 
@@ -70,7 +67,7 @@ class Server:
 
     Arguments:
         config: see `Config`.
-        clock: gives Unix ms; for tests, which set the time instead of waiting for it.
+        clock: gives Unix ms; for tests, which set the time instead of waiting for it. By default a SteadyClock.
         store: the engine; by default the one that `config` asks for.
     """
 
@@ -80,8 +77,10 @@ class Server:
     def __init__(self, config: Config, clock: Callable[[], int] | None = None, store: Store | None = None) -> None:
         self.config = config
         self.port = config.port
-        self._clock = clock
-        self.now = clock or system_clock
+        self._steady: SteadyClock | None = None
+        if clock is None:
+            clock = self._steady = SteadyClock(boot_id())
+        self.now = clock
         self._id = "N" + secrets.token_hex(28).upper()[:55]
         self.store = store or (MemoryStore() if config.memory else DiskStore(config.data_dir, config.max_store))
         self.http: HttpServer | None = None
@@ -100,6 +99,7 @@ class Server:
         Raises ConfigError when it cannot listen, StoreError when the data cannot be opened; nothing is left open then.
         """
         self._loop = asyncio.get_running_loop()
+        self._quiet = Quiet(log, self._loop.time)
         listener = self._bind()
         try:
             self._address, port = listener.getsockname()[:2]
@@ -107,7 +107,9 @@ class Server:
             self.refuse_strangers(self.config, Users(self.config, Owner))
             context = context_of(self.config)
             await self.store.open()
+            continued = await self._continue_clock()
             self._assemble(port, context)
+            self.limit_connections(self.config.max_connections)
             await self._load()
             if self.config.http_port is not None:
                 self.http = HttpServer(
@@ -125,6 +127,9 @@ class Server:
         new_protocol = self._new_session if self.tls is None else self.tls.new_protocol
         self._server = await self._loop.create_server(new_protocol, sock=listener, backlog=1024)
         self.office.on_sooner(self._plan_tick_soon)
+        log.addFilter(self._quiet)
+        if self._steady is not None and not continued:
+            self.committer.put_row(Table.META, CLOCK_KEY, self._steady.pack())
         self._check_alive()
 
     def leave(self) -> None:
@@ -169,6 +174,7 @@ class Server:
             await asyncio.to_thread(self.http.stop)
         await self._server.wait_closed()
         self._server = None
+        log.removeFilter(self._quiet)
 
     async def reload(self, config: Config) -> None:
         """Go by another configuration from now on, as far as that is possible without a restart (mq9.server.reloading).
@@ -231,7 +237,7 @@ class Server:
             self.access,
             self.office,
             self.api,
-            self._clock,
+            self.now,
             self.block_reader.want,
             self.failed.set,
         )
@@ -308,6 +314,15 @@ class Server:
         # Senders that were made to wait for the disk wait for nothing now.
         self.hub.relieve()
 
+    def limit_connections(self, wanted: int) -> None:
+        """Take so many clients at a time, or no more than there may be open files beside the store's."""
+        possible = connections_max(wanted)
+        if possible < wanted != Config().max_connections:
+            log.warning(
+                "at most %d clients at a time, not %d: this process may have no more open files", possible, wanted
+            )
+        self.hub.connections_max = possible
+
     def _bind(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self.config.host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
@@ -342,8 +357,34 @@ class Server:
 
     # time
 
+    async def _continue_clock(self) -> bool:
+        """Go on with the clock of the broker before this one, if it ran since the machine was booted; returns whether it did."""
+        continued = False
+        async for rows in self.store.scan_rows(Table.META):
+            for key, value in rows:
+                if key == CLOCK_KEY and self._steady is not None:
+                    try:
+                        continued = self._steady.take_up(value)
+                    except DamagedError as error:
+                        log.error("the row of the clock %s: it is lost", error)  # noqa: TRY400
+        return continued
+
+    def _follow_clock(self) -> None:
+        """See whether somebody has set the system's clock. What has a duration lasts as long all the same."""
+        if self._steady is None or not (set_by_ms := self._steady.follow()):
+            return
+        log.warning(
+            "the system's clock was set %s by %.1f s: no lease or delay ends sooner or later for that;"
+            " times to live follow by a second in a hundred",
+            "forward" if set_by_ms > 0 else "back",
+            abs(set_by_ms) / 1_000,
+        )
+        self.committer.put_row(Table.META, CLOCK_KEY, self._steady.pack())
+
     def _check_alive(self) -> None:
-        # The system's clock may have been set meanwhile, and a sleep is not as long as it was to be.
+        self._follow_clock()
+        self._quiet.tell()
+        # A sleep is not as long as it was to be.
         self._plan_tick()
         self._check_some_alive(iter(list(self.hub.sessions.values())))
 

@@ -8,6 +8,7 @@ at once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from mq9.store.contract import Commit, Store, StoreError, StoreFullError, Table
 log = logging.getLogger("mq9")
 
 PROBE_S = 0.5
+# For so long the same trouble is not told again: on a disk that is nearly full it comes and goes with the sizes of messages.
+TROUBLE_S = 10.0
 _PROBE_KEY = b"probe"
 _FULL = ProtocolError(507, "the storage is full")
 _UNAVAILABLE = ProtocolError(503, "the storage is unavailable")
@@ -56,6 +59,9 @@ class Committer:
         self._probe: asyncio.Task[None] | None = None
         self._probe_is_due = False
         self._scheduled = False
+        self._rows: dict[tuple[Table, bytes], bytes] = {}
+        self._trouble = Trouble(self._loop.time)
+        self._is_full = False
         self.commits = 0
 
     def wake(self) -> None:
@@ -63,6 +69,11 @@ class Committer:
         if self._task is None and not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._begin)
+
+    def put_row(self, table: Table, key: bytes, value: bytes) -> None:
+        """Store a row that no batch has, as soon as that succeeds."""
+        self._rows[table, key] = value
+        self.wake()
 
     async def drain(self) -> None:
         """Wait until nothing is left to commit."""
@@ -89,6 +100,7 @@ class Committer:
         try:
             while True:
                 await self._try_again()
+                await self._put_rows()
                 if (batch := self._office.seal(self._now())) is None:
                     return
                 started = time.perf_counter()
@@ -98,12 +110,22 @@ class Committer:
                     self._fail(batch, error)
                     return
                 self.commits += 1
+                if batch.count:
+                    self._trouble.over()
                 self._office.settle(batch, self._now())
                 self._settled(time.perf_counter() - started)
         finally:
             # Here and not when the task is seen to have ended: what comes between must be able to wake the committer
             # again.
             self._task = None
+
+    async def _put_rows(self) -> None:
+        """Store the rows that no batch has. What cannot be stored is tried again with the next batch."""
+        if rows := dict(self._rows):
+            commit = Commit(rows=[(table, key, value) for (table, key), value in rows.items()], may_use_reserve=True)
+            with contextlib.suppress(StoreError):
+                await self._store.commit(commit)
+                self._rows = {row: value for row, value in self._rows.items() if rows.get(row) != value}
 
     async def _commit(self, batch: Batch) -> None:
         """Commit the batch; when there is no space for its messages, refuse them and commit what else it has."""
@@ -116,14 +138,16 @@ class Committer:
                 return
             if not batch.blocks:
                 raise
-            log.error("cannot store messages: %s", error)  # noqa: TRY400 - the sentence says it all
+            self._trouble.tell(f"cannot store messages: {error}")
+            self._is_full = True
             self._office.give_up_messages(batch, _FULL)
             self._recover_later()
             await self._store.commit(_commit_of(batch))
 
     def _fail(self, batch: Batch, error: StoreError) -> None:
         """A batch could not be committed: nor can those behind it, which may build on it."""
-        log.error("cannot commit: %s", error)
+        self._trouble.tell(f"cannot commit: {error}")
+        self._is_full = isinstance(error, StoreFullError)
         refusal = _FULL if isinstance(error, StoreFullError) else _UNAVAILABLE
         failed: Batch | None = batch
         while failed is not None:
@@ -155,7 +179,35 @@ class Committer:
         except StoreError:
             return
         self._office.accept()
-        log.warning("the storage works again")
+        if not self._is_full:  # else the next message shows whether there is space for it
+            self._trouble.over()
+
+
+class Trouble:
+    """What the log says of a storage that fails: a line when that begins, and one when it is over.
+
+    Arguments:
+        now: gives seconds.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._sentence = ""
+        self._told_s = 0.0
+        self._is_told = False
+
+    def tell(self, sentence: str) -> None:
+        """It fails, or still does."""
+        if sentence == self._sentence and (self._is_told or self._now() < self._told_s + TROUBLE_S):
+            return
+        log.error("%s", sentence)
+        self._sentence, self._told_s, self._is_told = sentence, self._now(), True
+
+    def over(self) -> None:
+        """It works."""
+        if self._is_told:
+            self._is_told = False
+            log.warning("the storage works again")
 
 
 def _commit_of(batch: Batch) -> Commit:

@@ -31,6 +31,8 @@ log = logging.getLogger("mq9")
 _PAGE = 128
 # Fetches of one client that may be under way at a time.
 FETCHES_MAX = 64
+# How soon it is seen that a client that was behind has read what was sent to it.
+_LOOK_AGAIN_S = 0.01
 
 
 class Fetcher:
@@ -50,6 +52,8 @@ class Fetcher:
         self._now = now
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way: dict[int, int] = {}
+        # The fetches of a client are answered one after the other: each answer may be large.
+        self._turns: dict[int, asyncio.Lock] = {}
 
     def fetch(
         self,
@@ -69,6 +73,7 @@ class Fetcher:
         if self._under_way.get(client, 0) >= FETCHES_MAX:
             raise ProtocolError(429, f"at most {FETCHES_MAX} fetches of one client may be under way")
         self._under_way[client] = self._under_way.get(client, 0) + 1
+        self._turns.setdefault(client, asyncio.Lock())
         task = asyncio.get_running_loop().create_task(
             self._answer(session, mailbox, request, reply, shape or ListShape(payload=request.payload))
         )
@@ -86,20 +91,25 @@ class Fetcher:
         self._under_way[client] -= 1
         if not self._under_way[client]:
             del self._under_way[client]
+            del self._turns[client]
 
     async def _answer(
         self, session: MailSession, mailbox: Mailbox, request: FetchRequest, reply: bytes, shape: Shape
     ) -> None:
         try:
-            items, following = await self._collect(mailbox, request, shape)
+            async with self._turns[session.client_id]:
+                # Who asks and does not read is not answered yet. (One task of such a client looks, the others wait for it.)
+                while session.write_paused and not session.closed:  # noqa: ASYNC110 - the transport knows no events
+                    await asyncio.sleep(_LOOK_AGAIN_S)
+                if session.closed:
+                    return
+                items, following = await self._collect(mailbox, request, shape)
+                session.respond(reply, shape.reply(mailbox, items, following))
         except ProtocolError as error:
             session.respond_error(reply, error)
-            return
         except StoreError as error:
             log.error("cannot read for a fetch: %s", error)  # noqa: TRY400 - the sentence says it all
             session.respond_error(reply, ProtocolError(503, "the storage is unavailable"))
-            return
-        session.respond(reply, shape.reply(mailbox, items, following))
 
     def _group(self, mailbox: Mailbox, request: FetchRequest) -> Group | None:
         """The group whose dead messages are asked for, None: all messages are."""

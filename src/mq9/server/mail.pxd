@@ -4,6 +4,7 @@ from libc.stdint cimport uint64_t
 
 from mq9.mailboxes.mailbox cimport Mailbox, Receiver, Sender
 from mq9.mailboxes.office cimport PostOffice
+from mq9.server.clock cimport SteadyClock
 from mq9.server.session cimport Hub, Interest, Session
 from mq9.wire.frames cimport Publish
 
@@ -13,6 +14,7 @@ cdef class MailHub(Hub):
     cdef readonly PostOffice office
     cdef readonly object api
     cdef object _clock
+    cdef SteadyClock _steady    # the same, where it is one: asked without a call of Python's
     cdef readonly uint64_t backlog_max
     cdef readonly list throttled
     cdef bint _run_scheduled

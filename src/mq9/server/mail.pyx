@@ -8,7 +8,6 @@ client's output (docs/protocol.md §3, send and receive).
 import logging
 
 from libc.string cimport memcmp
-from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
 from mq9.mailboxes.format cimport (
     record_header_size, record_headers, record_msg_id, record_priority, record_size, record_time_ms,
@@ -22,6 +21,7 @@ from mq9.native.memory cimport (
 )
 from mq9 import protocol
 from mq9.protocol import ProtocolError, bad_mail_id
+from mq9.server.clock cimport SteadyClock
 from mq9.server.permissions cimport Patterns
 from mq9.server.sending cimport NORMAL, WORD_SIZES, WORDS, priority_rank, read_send
 from mq9.wire.encode cimport message_head, message_head_max
@@ -57,7 +57,7 @@ cdef class MailHub(Hub):
         loop, config, info, access: as for Hub.
         office: the post office.
         api: mq9.server.api.Api, for everything but send and receive.
-        clock: a callable that gives Unix ms, or None for the system's clock.
+        clock: a callable that gives Unix ms.
         want_blocks: called when blocks are to be read for receivers.
         failed: called when the broker cannot go on.
     """
@@ -67,6 +67,7 @@ cdef class MailHub(Hub):
         self.office = office
         self.api = api
         self._clock = clock
+        self._steady = clock if isinstance(clock, SteadyClock) else None
         self.backlog_max = config.max_backlog
         self.throttled = []
         self.want_blocks = want_blocks
@@ -74,11 +75,9 @@ cdef class MailHub(Hub):
 
     cdef uint64_t time_ms(self) except? 0:
         """Now, in Unix ms."""
-        cdef timespec now
-        if self._clock is not None:
-            return self._clock()
-        clock_gettime(CLOCK_REALTIME, &now)
-        return <uint64_t>now.tv_sec * 1000 + <uint64_t>now.tv_nsec // 1000000
+        if self._steady is not None:
+            return self._steady.time_ms()
+        return self._clock()
 
     def now(self):
         """Now, in Unix ms."""

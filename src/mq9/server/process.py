@@ -17,6 +17,8 @@ _MMAP_THRESHOLD_BYTES = 8 * 1024 * 1024
 _TRIM_THRESHOLD_BYTES = 64 * 1024 * 1024
 _SWITCH_INTERVAL_S = 0.0005
 _GC_THRESHOLD = 100_000
+# Segments that are read and written, the tables, the monitoring port's clients, and those that are being told that there are too many.
+_FILES_OF_ITS_OWN = 512
 
 
 def prepare() -> None:
@@ -41,6 +43,14 @@ def _keep_buffers() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
         mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES)
+
+
+def connections_max(wanted: int) -> int:
+    """How many of the connections that are wanted this process may have: its open files are for its own, too."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return wanted
+    return max(min(wanted, limit - min(_FILES_OF_ITS_OWN, limit // 2)), 1)
 
 
 def _allow_connections() -> None:

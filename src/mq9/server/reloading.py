@@ -51,7 +51,7 @@ async def reload(server: Server, given: Config) -> None:
         server.http.adopt(config.http_token)
     server.api.default_ttl = config.default_ttl
     server.leasing.groups_max = config.max_groups
-    server.hub.connections_max = config.max_connections
+    server.limit_connections(config.max_connections)
     server.hub.subscriptions_max = config.max_subscriptions
     server.hub.info = server.describe(users, context)
     server.access.adopt(users, config)

@@ -346,6 +346,8 @@ class DiskStore(Store):
             self._mark_format()
         found = find(files, self._tables, checkpoint)
         if found.sequence > checkpoint.sequence:
+            # A broker that was killed may have written its last commit and not synced it; whoever reads it counts on it.
+            files.sync(found.segments[-1])
             known = {s.number: s.now_known() for s in found.segments if s.index is not None}
             found.checkpoint = Checkpoint(checkpoint.salt, found.sequence, found.segments[-1].number)
             self._tables.write(found.checkpoint, found.rows, known, ())

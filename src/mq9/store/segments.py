@@ -7,8 +7,10 @@ anything is committed to it.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,9 @@ DIRECTORY = "journal"
 _NAME = re.compile(r"(\d{12,20})\.segment")
 _FILL_BYTES = 1024 * 1024
 _OPEN_MAX = 128
+# For want of descriptors, a file is opened after so many tries at the latest, or not.
+_TRIES_MAX = 100
+_TRY_AGAIN_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,7 @@ class Files:
         if former is not None:
             self.close(former)
             self._file(former.number).rename(path)
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = _open(path, os.O_RDWR | os.O_CREAT)
         try:
             written = os.fstat(file).st_size
             if written < size:
@@ -124,11 +129,15 @@ class Files:
 
     def reopen(self, segment: Segment, size: int) -> None:
         """Make a segment that was found ready to be written to, with at least `size` bytes. Raises OSError."""
-        segment.file = os.open(self._file(segment.number), os.O_RDWR | os.O_CLOEXEC)
+        segment.file = _open(self._file(segment.number), os.O_RDWR)
         if segment.size < size:
             os.posix_fallocate(segment.file, 0, size)
             os.fsync(segment.file)
             segment.size = size
+
+    def sync(self, segment: Segment) -> None:
+        """Make what is in a segment durable. Raises OSError."""
+        sync(self._file(segment.number))
 
     def finish(self, segment: Segment) -> None:
         """Nothing more is written to a segment: give back the space behind its `size`. Raises OSError."""
@@ -145,7 +154,7 @@ class Files:
 
     def open_to_read(self, number: int) -> int:
         """A new descriptor of a segment. Raises OSError."""
-        return os.open(self._file(number), os.O_RDONLY | os.O_CLOEXEC)
+        return _open(self._file(number), os.O_RDONLY)
 
     def close(self, segment: Segment) -> None:
         """Close a segment's file, if it is open."""
@@ -194,9 +203,24 @@ class Reader:
             os.close(self._open.popitem()[1])
 
 
+def _open(path: Path, flags: int) -> int:
+    """Open a file. Raises OSError.
+
+    A rush of clients may take all that this process may have open, until they are told that they are too many: that is waited out.
+    """
+    for _ in range(_TRIES_MAX):
+        try:
+            return os.open(path, flags | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+        time.sleep(_TRY_AGAIN_S)
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
 def sync(path: Path) -> None:
     """Make a file, or the entries of a directory, durable. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = _open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

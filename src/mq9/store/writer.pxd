@@ -35,3 +35,5 @@ cdef class Writer:
     cdef bint _ends
 
     cdef int _write(self, Frame frame) noexcept nogil
+    cdef int _write_whole(self, Frame frame) noexcept nogil
+    cdef void _spoil(self) noexcept nogil

@@ -9,15 +9,17 @@ import os
 import threading
 
 from libc.errno cimport EINTR, EIO, errno
+from libc.string cimport memset
 from posix.types cimport off_t
 
-from mq9.store.frame cimport iovec
+from mq9.store.frame cimport FRAME_HEAD, iovec
 
 cdef extern from "<sys/uio.h>" nogil:
     ssize_t pwritev(int file, const iovec* parts, int count, off_t offset)
 
 cdef extern from "<unistd.h>" nogil:
     int fdatasync(int file)
+    ssize_t pwrite(int file, const void* data, size_t size, off_t offset)
     ssize_t write(int file, const void* data, size_t size)
 
 cdef enum:
@@ -92,7 +94,26 @@ cdef class Writer:
                 write(writer._write_end, b"!", 1)
 
     cdef int _write(self, Frame frame) noexcept nogil:
-        """Write the frame whole and sync it; returns 0 or the errno of what went wrong."""
+        """Write the frame whole and sync it; returns 0 or the errno of what went wrong, and then the frame is made illegible again."""
+        cdef int error = self._write_whole(frame)
+        if error:
+            self._spoil()
+        return error
+
+    cdef void _spoil(self) noexcept nogil:
+        """Write zeros where a frame was to begin that could not be made durable.
+
+        Who waits for it is told that it is not stored. The system may have all of it nevertheless, though the disk may not: a broker
+        that was killed now would find it at its next start, and give out what is not on the disk. Where not even this can be
+        written, the next commit is written over it.
+        """
+        cdef char zeros[FRAME_HEAD]
+        memset(zeros, 0, FRAME_HEAD)
+        if pwrite(self._file, zeros, FRAME_HEAD, <off_t>self._offset) > 0:
+            fdatasync(self._file)
+
+    cdef int _write_whole(self, Frame frame) noexcept nogil:
+        """Write the frame and sync it; returns 0 or the errno of what went wrong."""
         cdef iovec* part = frame.parts
         cdef int left = frame.part_count
         cdef off_t offset = <off_t>self._offset
