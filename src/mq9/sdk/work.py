@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mq9 import protocol
+from mq9.protocol import masked
 from mq9.sdk.errors import BadRequest, Conflict, Forbidden, MailboxError, NotFound, Unavailable
 from mq9.sdk.feed import RETRY_S, Feed
 from mq9.sdk.inflow import ENDINGS, json_object
@@ -22,7 +23,6 @@ from mq9.sdk.lease import Lease, milliseconds, nack_details
 from mq9.sdk.link import LinkLost, NoBroker
 from mq9.sdk.message import Record
 from mq9.sdk.operations import checked_group, checked_mail_id
-from mq9.sdk.values import masked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
