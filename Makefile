@@ -9,7 +9,7 @@ ARGS ?=
 SOURCES := pyproject.toml setup.py $(shell find src -name '*.pyx' -o -name '*.pxd')
 INSTALLED := .venv/.installed
 
-.PHONY: run demo test test-clients clients sim lint types bench peers setup clean
+.PHONY: run demo test test-clients clients sim lint types bench bench-micro soak peers setup clean
 
 run: setup
 	$(BIN)/mq9 serve $(ARGS)
@@ -39,8 +39,14 @@ types: setup
 bench: setup
 	$(BIN)/python -m bench $(ARGS)
 
+bench-micro: setup
+	$(BIN)/python -m bench.micro $(ARGS)
+
+soak: setup
+	$(BIN)/python -m bench.soak $(ARGS)
+
 peers: setup
-	$(BIN)/python tools/peers.py
+	$(BIN)/python -m tools.peers
 
 setup: $(INSTALLED)
 

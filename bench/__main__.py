@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import figures, generator, machine, report, rounds
+from bench import figures, generator, machine, plot, report, rounds
 
 BUILD = generator.ROOT / "build"
 
@@ -28,6 +28,7 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--json", type=Path, default=BUILD / "bench.json", help="where all rounds go (build/bench.json)"
     )
+    parser.add_argument("--plot", type=Path, default=BUILD / "bench.svg", help="where the plot goes (build/bench.svg)")
     arguments = parser.parse_args(words)
     if arguments.rounds < 1 or not 0 < arguments.scale <= 100:
         parser.error("--rounds must be 1 or more, --scale above 0 and at most 100")
@@ -35,7 +36,7 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run what `words` (default: the command line) ask for, print the table and write the JSON document.
+    """Run what `words` (default: the command line) ask for, print the tables, and write the JSON document and the plot.
 
     Returns the exit status: 0 when everybody who is here has a figure, 1 when a run failed, 2 when nothing was run.
     """
@@ -50,10 +51,16 @@ def main(words: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="data-", dir=arguments.dir) as directory:
         about = machine.facts(Path(directory))
         outcomes = [rounds.play(figure, Path(directory), arguments.rounds, arguments.scale) for figure in wanted]
-    print(report.table(about, outcomes, arguments.rounds))
+    print(report.table(about, outcomes, arguments.rounds, arguments.scale))
+    print()
+    print(report.summary(outcomes))
     document = report.document(about, outcomes, arguments.rounds, arguments.scale)
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    for path, text in (
+        (arguments.json, json.dumps(document, indent=2, ensure_ascii=False) + "\n"),
+        (arguments.plot, plot.draw(document)),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
     return 1 if any(entry.failure for outcome in outcomes for entry in outcome.entries) else 0
 
 

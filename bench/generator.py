@@ -26,16 +26,18 @@ class RunFailedError(Exception):
 class Load:
     """What the generator reports of one run: messages answered or delivered, and what it took to drive that.
 
-    `rate` is per second, latencies are in microseconds, `generator_cores` is processor time over elapsed time.
+    `rate` is per second, latencies are in microseconds, None where there are none; `generator_cores` is processor time
+    over elapsed time. `late_p99_us` is, of a load on a schedule, by how much it was missed.
     """
 
     count: int
     seconds: float
     rate: float
-    p50_us: float
-    p99_us: float
-    max_us: float
+    p50_us: float | None
+    p99_us: float | None
+    max_us: float | None
     generator_cores: float
+    late_p99_us: float | None = None
 
 
 def build(program: Path = PROGRAM) -> Path:
@@ -59,33 +61,44 @@ def build(program: Path = PROGRAM) -> Path:
     return program
 
 
-def run(mode: str, subjects: list[str], **options: str | int | bool) -> Load:
-    """Run the generator in `mode` over `subjects`, with `options` as its command line has them.
-
-    Raises RunFailedError with the generator's own sentence when anything was not as promised.
-    """
-    command = [str(PROGRAM), mode]
+def command(mode: str, subjects: list[str], **options: str | int | bool) -> list[str]:
+    """Return the command line that runs the generator in `mode` over `subjects`, with `options` as it has them."""
+    words = [str(PROGRAM), mode]
     for name, value in options.items():
         flag = f"--{name.replace('_', '-')}"
         if value is True:
-            command.append(flag)
+            words.append(flag)
         elif value is not False:
-            command += [flag, str(value)]
-    try:
-        done = subprocess.run(
-            [*command, "--", *subjects], capture_output=True, text=True, timeout=RUN_SECONDS_MAX, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise RunFailedError(f"the load did not end within {RUN_SECONDS_MAX} s") from None
-    if done.returncode != 0:
-        raise RunFailedError(done.stderr.strip() or f"the load generator ended with status {done.returncode}")
-    told = json.loads(done.stdout)
+            words += [flag, str(value)]
+    return [*words, "--", *subjects]
+
+
+def report(output: str) -> Load:
+    """Read what the generator has printed when it ended well."""
+    told = json.loads(output.splitlines()[-1])
+    timed = told["max_us"] > 0
     return Load(
         count=told["count"],
         seconds=told["seconds"],
         rate=told["rate"],
-        p50_us=told["p50_us"],
-        p99_us=told["p99_us"],
-        max_us=told["max_us"],
+        p50_us=told["p50_us"] if timed else None,
+        p99_us=told["p99_us"] if timed else None,
+        max_us=told["max_us"] if timed else None,
         generator_cores=told["generator_cpu_s"] / told["seconds"],
+        late_p99_us=told.get("late_p99_us"),
     )
+
+
+def run(mode: str, subjects: list[str], **options: str | int | bool) -> Load:
+    """Run the generator, see `command`, and return its report.
+
+    Raises RunFailedError with the generator's own sentence when anything was not as promised.
+    """
+    words = command(mode, subjects, **options)
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=RUN_SECONDS_MAX, check=False)
+    except subprocess.TimeoutExpired:
+        raise RunFailedError(f"the load did not end within {RUN_SECONDS_MAX} s") from None
+    if done.returncode != 0:
+        raise RunFailedError(done.stderr.strip() or f"the load generator ended with status {done.returncode}")
+    return report(done.stdout)

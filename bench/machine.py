@@ -37,7 +37,8 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def _fdatasync_us(directory: Path, size: int) -> float:
+def fdatasync_us(directory: Path, size: int) -> float:
+    """Return the median time to append `size` bytes to a file in `directory` and sync it, in microseconds."""
     times: list[float] = []
     with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
         for _ in range(APPENDS):
@@ -81,6 +82,6 @@ def facts(directory: Path) -> Machine:
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         load_average=os.getloadavg()[0],
-        fdatasync_small_us=_fdatasync_us(directory, 200),
-        fdatasync_64k_us=_fdatasync_us(directory, 65536),
+        fdatasync_small_us=fdatasync_us(directory, 200),
+        fdatasync_64k_us=fdatasync_us(directory, 65536),
     )

@@ -47,10 +47,6 @@ void connection_open(struct connection *connection, int port, size_t input_capac
     if (descriptor < 0 || connect(descriptor, (struct sockaddr *)&address, sizeof address) != 0)
         fail_io("cannot connect to 127.0.0.1:%d", port);
     connection_accept(connection, descriptor, input_capacity, output_capacity);
-    connection_print(connection,
-                     "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true,"
-                     "\"lang\":\"c\",\"version\":\"1.0.0\",\"protocol\":1}\r\n");
-    connection_settle(connection);
 }
 
 void connection_close(struct connection *connection) {
@@ -65,32 +61,14 @@ static void wait_for(struct connection *connection, short events) {
     if (ready < 0 && errno != EINTR)
         fail_io("cannot wait for a connection");
     if (ready == 0)
-        fail_promise("the server %s for %d s", events == POLLIN ? "left a PING unanswered" : "read nothing",
-                     PATIENCE_MS / 1000);
-}
-
-void connection_settle(struct connection *connection) {
-    struct frame frame;
-    connection_print(connection, "PING\r\n");
-    connection_drain(connection);
-    for (;;) {
-        while (connection_next(connection, &frame)) {
-            if (frame.kind == FRAME_PONG)
-                return;
-            if (frame.kind == FRAME_MESSAGE)
-                fail_promise("a message came where none was to come: %.*s", (int)frame.line.size, frame.line.start);
-        }
-        connection_drain(connection);
-        wait_for(connection, POLLIN);
-        connection_read(connection, false);
-    }
+        fail_promise("the server %s for %d s", events == POLLIN ? "said nothing" : "read nothing", PATIENCE_MS / 1000);
 }
 
 bool connection_read(struct connection *connection, bool hung_up_is_fine) {
     struct buffer *input = &connection->input;
     if (input->start == input->end)
         input->start = input->end = 0;
-    else if (input->end > input->capacity / 2)
+    else if (input->start > 0 && input->end > input->capacity / 2)
         buffer_compact(input);
     if (input->end == input->capacity)
         fail_promise("a frame of more than %zu bytes came", input->capacity);
@@ -106,21 +84,19 @@ bool connection_read(struct connection *connection, bool hung_up_is_fine) {
     return false;
 }
 
-bool connection_next(struct connection *connection, struct frame *frame) {
-    struct buffer *input = &connection->input;
-    for (;;) {
-        switch (frame_find(input->bytes + input->start, input->end - input->start, frame)) {
-        case FOUND_PART: return false;
-        case FOUND_GARBAGE: fail_promise("not the NATS protocol: %.*s", (int)frame->line.size, frame->line.start);
-        case FOUND_FRAME: break;
-        }
-        input->start += frame->size;
-        if (frame->kind == FRAME_REFUSAL)
-            fail_promise("the server said %.*s", (int)frame->line.size, frame->line.start);
-        if (frame->kind != FRAME_PING)
-            return true;
-        connection_print(connection, "PONG\r\n");
-    }
+void connection_await(struct connection *connection) {
+    connection_drain(connection);
+    wait_for(connection, POLLIN);
+    connection_read(connection, false);
+}
+
+struct text connection_input(const struct connection *connection) {
+    const struct buffer *input = &connection->input;
+    return (struct text){input->bytes + input->start, input->end - input->start};
+}
+
+void connection_take(struct connection *connection, size_t size) {
+    connection->input.start += size;
 }
 
 char *connection_room(struct connection *connection, size_t size) {
@@ -134,17 +110,23 @@ void connection_wrote(struct connection *connection, size_t size) {
     connection->output.end += size;
 }
 
+void connection_append(struct connection *connection, const char *bytes, size_t size) {
+    char *room = connection_room(connection, size);
+    if (room == NULL)
+        fail_usage("no room to send %zu bytes", size);
+    memcpy(room, bytes, size);
+    connection_wrote(connection, size);
+}
+
 void connection_print(struct connection *connection, const char *format, ...) {
     char text[4096];
     va_list arguments;
     va_start(arguments, format);
     int size = vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    char *room = size < (int)sizeof text ? connection_room(connection, (size_t)size) : NULL;
-    if (room == NULL)
-        fail_usage("no room to send a line of %d bytes", size);
-    memcpy(room, text, (size_t)size);
-    connection_wrote(connection, (size_t)size);
+    if (size >= (int)sizeof text)
+        fail_usage("a line of %d bytes is too long to send", size);
+    connection_append(connection, text, (size_t)size);
 }
 
 bool connection_flush(struct connection *connection) {

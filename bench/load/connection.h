@@ -1,7 +1,7 @@
-/* One TCP connection that speaks the NATS client protocol, with a buffer for each direction.
+/* One TCP connection with a buffer for each direction. It knows no protocol; see nats.h, redis.h, amqp.h.
  *
- * Whatever a server does to a connection that no figure can be taken from (a refusal, a hang-up, garbage) ends the
- * process, see outcome.h. A connection belongs to one thread.
+ * Whatever a server does to a connection that no figure can be taken from (a hang-up, silence) ends the process, see
+ * outcome.h. A connection belongs to one thread.
  */
 #ifndef CONNECTION_H
 #define CONNECTION_H
@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "frames.h"
+#include "text.h"
 
 struct buffer {
     char *bytes;
@@ -27,31 +27,31 @@ struct connection {
     struct buffer output;
 };
 
-/* Connects to 127.0.0.1:`port`, says CONNECT, and returns when the server has answered. Capacities in bytes. */
+/* Connects to 127.0.0.1:`port`; nothing is said. Capacities in bytes. */
 void connection_open(struct connection *connection, int port, size_t input_capacity, size_t output_capacity);
 
-/* Makes a connection of an accepted socket; nothing is said. */
+/* Makes a connection of an accepted socket. */
 void connection_accept(struct connection *connection, int descriptor, size_t input_capacity, size_t output_capacity);
 
 void connection_close(struct connection *connection);
-
-/* Sends what is in the output and a PING, and returns when the server has answered that and so has taken everything
- * before it. */
-void connection_settle(struct connection *connection);
 
 /* Reads once, as much as has arrived. False when the peer has hung up, if `hung_up_is_fine`; without that, it ends the
  * process. */
 bool connection_read(struct connection *connection, bool hung_up_is_fine);
 
-/* Takes the next whole frame out of the input. Answers PING itself; ends the process at -ERR. False when there is none.
- * The frame is valid until the next connection_read. */
-bool connection_next(struct connection *connection, struct frame *frame);
+/* Writes all output and waits until more has been read. A server that stays silent for long ends the process. */
+void connection_await(struct connection *connection);
+
+/* What has been read and not taken yet. Valid until the next connection_read. */
+struct text connection_input(const struct connection *connection);
+void connection_take(struct connection *connection, size_t size);
 
 /* Place for `size` more bytes of output, to be claimed with connection_wrote; NULL when there is none. */
 char *connection_room(struct connection *connection, size_t size);
 void connection_wrote(struct connection *connection, size_t size);
 
-/* Appends a short text to the output. There must be room. */
+/* Appends to the output. There must be room. */
+void connection_append(struct connection *connection, const char *bytes, size_t size);
 __attribute__((format(printf, 2, 3))) void connection_print(struct connection *connection, const char *format, ...);
 
 /* Writes output until the socket takes no more. True when everything has been written. */

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "text.h"
+
 enum frame_kind {
     FRAME_MESSAGE, /* MSG, HMSG */
     FRAME_PUBLISH, /* PUB */
@@ -14,11 +16,6 @@ enum frame_kind {
     FRAME_PONG,
     FRAME_REFUSAL, /* -ERR */
     FRAME_OTHER,   /* INFO, CONNECT, +OK, UNSUB: a line with nothing for us in it */
-};
-
-struct text {
-    const char *start;
-    size_t size;
 };
 
 struct frame {

@@ -43,6 +43,13 @@ void *allocate(size_t size) {
     return memory;
 }
 
+void *reallocate(void *memory, size_t size) {
+    memory = realloc(memory, size);
+    if (memory == NULL)
+        fail_io("no memory for %zu bytes", size);
+    return memory;
+}
+
 void *allocate_zeroed(size_t count, size_t size) {
     void *memory = calloc(count, size);
     if (memory == NULL)

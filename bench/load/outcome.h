@@ -24,8 +24,9 @@ __attribute__((format(printf, 1, 2))) noreturn void fail_usage(const char *forma
 /* Ends the process because a system call failed; appends what errno says. */
 __attribute__((format(printf, 1, 2))) noreturn void fail_io(const char *format, ...);
 
-/* malloc, calloc that end the process when there is no memory. */
+/* malloc, realloc, calloc that end the process when there is no memory. */
 void *allocate(size_t size);
+void *reallocate(void *memory, size_t size);
 void *allocate_zeroed(size_t count, size_t size);
 
 #endif

@@ -4,29 +4,16 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 #include "clock.h"
-#include "connection.h"
 #include "outcome.h"
 #include "payload.h"
+#include "receiving.h"
 
-#define INPUT_CAPACITY (256 * 1024)
-#define OUTPUT_CAPACITY (64 * 1024)
 #define EVENTS_AT_ONCE 64
 #define WAIT_MS 100
-#define STATUS_FLOW_CONTROL 100
-
-struct receiver {
-    struct connection connection;
-    uint32_t number;
-    bool settled;   /* everything came, and the PING after it has been answered */
-    uint64_t *next; /* of each publisher, the sequence number that must come next */
-    uint64_t received;
-    _Atomic uint64_t told; /* `received`, for other threads to read */
-};
 
 struct worker { /* one thread */
     struct receivers *receivers;
@@ -39,24 +26,57 @@ struct worker { /* one thread */
 
 struct receivers {
     const struct options *options;
-    uint64_t expected; /* messages of each receiver */
+    const struct receiving *receiving;
     struct receiver *receivers;
     struct worker *workers;
     uint32_t worker_count;
 };
 
+static const struct receiving *receiving_of(enum dialect dialect) {
+    return dialect == DIALECT_REDIS ? &receiving_redis : dialect == DIALECT_AMQP ? &receiving_amqp : &receiving_nats;
+}
+
+bool receiving_wants(const struct receiver *receiver, uint32_t subject) {
+    const struct options *options = receiver->options;
+    if (subject % options->every != 0)
+        return false;
+    return !options->share || subject / options->every % options->subscribers == receiver->number;
+}
+
+/* Where messages were spread, subject S has every round_size-th message of publisher S modulo publishers, from number S
+ * divided by publishers on: that is how requests.c goes round. */
+static uint64_t round_size(const struct options *options) {
+    return options->subject_count / options->publishers;
+}
+
+static uint64_t expected_of(const struct receiver *receiver) {
+    const struct options *options = receiver->options;
+    uint64_t expected = 0;
+    if (!options->spread)
+        return options->count * options->publishers;
+    for (uint32_t subject = 0; subject < options->subject_count; subject++) {
+        uint64_t first = subject / options->publishers;
+        if (receiving_wants(receiver, subject) && first < options->count)
+            expected += (options->count - first - 1) / round_size(options) + 1;
+    }
+    return expected;
+}
+
 static void open_receiver(struct receivers *receivers, uint32_t number) {
     const struct options *options = receivers->options;
     struct receiver *receiver = &receivers->receivers[number];
+    receiver->options = options;
     receiver->number = number;
-    receiver->next = allocate_zeroed(options->publishers, sizeof *receiver->next);
-    connection_open(&receiver->connection, options->port, INPUT_CAPACITY + 2 * options->size, OUTPUT_CAPACITY);
+    receiver->next =
+        allocate_zeroed(options->spread ? options->subject_count : options->publishers, sizeof *receiver->next);
+    receiver->expected = expected_of(receiver);
+    receivers->receiving->open(receiver);
 }
 
 struct receivers *receivers_open(const struct options *options) {
     struct receivers *receivers = allocate_zeroed(1, sizeof *receivers);
     receivers->options = options;
-    receivers->expected = options->count * options->publishers;
+    receivers->receiving = receiving_of(options->dialect);
     receivers->receivers = allocate_zeroed(options->subscribers, sizeof *receivers->receivers);
     receivers->worker_count = options->threads < options->subscribers ? options->threads : options->subscribers;
     receivers->workers = allocate_zeroed(receivers->worker_count, sizeof *receivers->workers);
@@ -66,73 +86,77 @@ struct receivers *receivers_open(const struct options *options) {
 }
 
 void receivers_subscribe(struct receivers *receivers, bool settle) {
-    const struct options *options = receivers->options;
-    for (uint32_t number = 0; number < options->subscribers; number++) {
-        struct connection *connection = &receivers->receivers[number].connection;
-        for (uint32_t subject = 0; subject < options->subject_count; subject++)
-            connection_print(connection, "SUB %s %u\r\n", options->subjects[subject], subject + 1);
-        if (settle)
-            connection_settle(connection);
-        else
-            connection_drain(connection);
+    for (uint32_t number = 0; number < receivers->options->subscribers; number++)
+        receivers->receiving->subscribe(&receivers->receivers[number], settle);
+}
+
+/* The sequence number that the message after the last one of this source must have. */
+static uint64_t *source_of(struct receiver *receiver, const struct delivery *delivery, const struct payload_head *head,
+                           uint64_t *expected) {
+    const struct options *options = receiver->options;
+    uint64_t *next = &receiver->next[options->spread ? delivery->subject : head->publisher];
+    *expected = *next;
+    if (options->spread) {
+        *expected = delivery->subject / options->publishers + *next * round_size(options);
+        if (head->publisher != delivery->subject % options->publishers)
+            fail_promise("receiver %u got message %llu of publisher %u from a subject that it was not sent to",
+                         receiver->number, (unsigned long long)head->sequence, head->publisher);
     }
+    return next;
 }
 
-/* A JetStream push consumer asks now and then whether its receiver keeps up. */
-static void answer_flow_control(struct receiver *receiver, const struct frame *frame) {
-    struct text reply = frame_reply_subject(frame);
-    if (reply.size > 0)
-        connection_print(&receiver->connection, "PUB %.*s 0\r\n\r\n", (int)reply.size, reply.start);
-}
-
-static void take_message(const struct receivers *receivers, struct receiver *receiver, const struct frame *frame,
-                         uint64_t now, struct histogram *latencies) {
-    const struct options *options = receivers->options;
+static void take_message(struct receiver *receiver, const struct delivery *delivery, uint64_t now,
+                         struct histogram *latencies) {
+    const struct options *options = receiver->options;
     struct payload_head head;
-    const char *problem = payload_read(frame->payload.start, frame->payload.size, &head);
+    uint64_t expected;
+    const char *problem = payload_read(delivery->payload.start, delivery->payload.size, &head);
     if (problem != NULL)
-        fail_promise("receiver %u got a message that is %s: %.*s", receiver->number, problem, (int)frame->line.size,
-                     frame->line.start);
+        fail_promise("receiver %u got a message from %s that is %s", receiver->number,
+                     options->subjects[delivery->subject], problem);
     if (head.publisher >= options->publishers || head.size != options->size)
         fail_promise("receiver %u got a message of publisher %u with %u bytes, which nobody sent", receiver->number,
                      head.publisher, head.size);
-    if (head.sequence != receiver->next[head.publisher] || head.sequence >= options->count)
+    uint64_t *next = source_of(receiver, delivery, &head, &expected);
+    if (head.sequence != expected || head.sequence >= options->count)
         fail_promise("receiver %u got message %llu of publisher %u in place of %llu: lost, repeated or out of order",
-                     receiver->number, (unsigned long long)head.sequence, head.publisher,
-                     (unsigned long long)receiver->next[head.publisher]);
-    receiver->next[head.publisher]++;
+                     receiver->number, (unsigned long long)head.sequence, head.publisher, (unsigned long long)expected);
+    ++*next;
     receiver->received++;
-    histogram_add(latencies, now - head.sent_at);
+    histogram_add(latencies, now > head.sent_at ? now - head.sent_at : 0);
 }
 
 static void serve(struct worker *worker, struct receiver *receiver) {
-    const struct receivers *receivers = worker->receivers;
+    const struct receiving *receiving = worker->receivers->receiving;
     uint64_t before = receiver->received;
-    struct frame frame;
+    bool was_settled = receiver->settled;
+    struct delivery delivery;
     connection_read(&receiver->connection, false);
     uint64_t now = clock_now();
-    while (connection_next(&receiver->connection, &frame)) {
-        if (frame.kind == FRAME_MESSAGE && frame_header_status(&frame) == STATUS_FLOW_CONTROL)
-            answer_flow_control(receiver, &frame);
-        else if (frame.kind == FRAME_MESSAGE)
-            take_message(receivers, receiver, &frame, now, &worker->latencies);
-        else if (frame.kind == FRAME_PONG && !receiver->settled) {
-            receiver->settled = true;
-            worker->unsettled--;
-        }
-    }
+    while (receiving->next(receiver, &delivery))
+        take_message(receiver, &delivery, now, &worker->latencies);
     if (receiver->received != before)
         worker->last_message_at = now;
-    if (before < receivers->expected && receiver->received == receivers->expected)
-        connection_print(&receiver->connection, "PING\r\n");
+    if (before < receiver->expected && receiver->received == receiver->expected)
+        receiving->finish(receiver);
+    if (receiver->settled && !was_settled)
+        worker->unsettled--;
     atomic_store_explicit(&receiver->told, receiver->received, memory_order_relaxed);
     connection_flush_watched(&receiver->connection);
 }
 
+static uint64_t told(const struct receiver *receiver) {
+    return atomic_load_explicit(&receiver->told, memory_order_relaxed);
+}
+
 static noreturn void give_up(const struct receivers *receivers) {
+    const struct receiver *slowest = receivers->receivers;
+    for (uint32_t number = 0; number < receivers->options->subscribers; number++)
+        if (told(&receivers->receivers[number]) < told(slowest))
+            slowest = &receivers->receivers[number];
     fail_promise("the slowest of %u receivers got %llu of %llu messages, then nothing came",
-                 receivers->options->subscribers, (unsigned long long)receivers_slowest(receivers),
-                 (unsigned long long)receivers->expected);
+                 receivers->options->subscribers, (unsigned long long)told(slowest),
+                 (unsigned long long)slowest->expected);
 }
 
 static void *work(void *argument) {
@@ -171,11 +195,18 @@ void receivers_start(struct receivers *receivers) {
 uint64_t receivers_slowest(const struct receivers *receivers) {
     uint64_t slowest = UINT64_MAX;
     for (uint32_t number = 0; number < receivers->options->subscribers; number++) {
-        uint64_t received = atomic_load_explicit(&receivers->receivers[number].told, memory_order_relaxed);
+        uint64_t received = told(&receivers->receivers[number]);
         if (received < slowest)
             slowest = received;
     }
     return slowest;
+}
+
+uint64_t receivers_expected(const struct receivers *receivers) {
+    uint64_t expected = 0;
+    for (uint32_t number = 0; number < receivers->options->subscribers; number++)
+        expected += receivers->receivers[number].expected;
+    return expected;
 }
 
 uint64_t receivers_join(struct receivers *receivers, struct histogram *latencies) {
@@ -193,7 +224,7 @@ uint64_t receivers_join(struct receivers *receivers, struct histogram *latencies
 
 void receivers_close(struct receivers *receivers) {
     for (uint32_t number = 0; number < receivers->options->subscribers; number++) {
-        connection_close(&receivers->receivers[number].connection);
+        receivers->receiving->close(&receivers->receivers[number]);
         free(receivers->receivers[number].next);
     }
     free(receivers->receivers);

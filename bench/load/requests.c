@@ -1,160 +1,111 @@
-/* Requests over several connections, from one thread. Every request has a reply subject of its own, below one
- * subscription of its connection, as the clients people use do it. */
+/* Messages to be stored, over several connections, from one thread; each connection keeps some unanswered. */
 #define _GNU_SOURCE
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 #include "clock.h"
-#include "connection.h"
 #include "modes.h"
 #include "outcome.h"
 #include "payload.h"
 #include "report.h"
+#include "sending.h"
 
-#define INPUT_CAPACITY (256 * 1024)
-#define TOKEN_DIGITS 8
 #define EVENTS_AT_ONCE 64
 #define WAIT_MS 100
 
-struct sender {
-    struct connection connection;
-    uint32_t number;
-    uint64_t sent;
-    uint64_t answered;
-    uint64_t *sent_at; /* of request N at N modulo in_flight */
-    uint64_t *ids;     /* of request N at N */
-    char inbox[64];    /* the reply subject up to its last token */
-    size_t inbox_size;
-    char head[512]; /* a request's line up to that token */
-    size_t head_size;
-    char tail[32]; /* … and from there on */
-    size_t tail_size;
-};
-
 struct run {
     const struct options *options;
+    const struct sending *sending;
     struct sender *senders;
     int epoll;
-    char id_key[64]; /* as it stands in a reply, with quotes and colon */
-    size_t id_key_size;
     uint64_t answered;
     struct histogram latencies;
 };
 
-/* A request's sequence number as the last token of its reply subject: TOKEN_DIGITS of hexadecimal. */
-static void write_token(char *destination, uint64_t sequence) {
-    for (int digit = TOKEN_DIGITS - 1; digit >= 0; digit--, sequence >>= 4)
-        destination[digit] = "0123456789abcdef"[sequence & 15];
+static const struct sending *sending_of(enum dialect dialect) {
+    return dialect == DIALECT_REDIS ? &sending_redis : dialect == DIALECT_AMQP ? &sending_amqp : &sending_nats;
+}
+
+/* Spread, a sender goes round over every `connections`th subject; otherwise it has one. */
+static uint64_t subject_index(const struct sender *sender, uint64_t number) {
+    const struct options *options = sender->options;
+    uint64_t step = options->spread ? number * options->connections : 0;
+    return (sender->number + step) % options->subject_count;
+}
+
+const char *sending_subject(const struct sender *sender, uint64_t number) {
+    return sender->options->subjects[subject_index(sender, number)];
+}
+
+/* After how many of its messages a sender comes back to a subject. */
+static uint64_t round_size(const struct options *options) {
+    return options->spread ? options->subject_count / options->connections : 1;
 }
 
 static void open_sender(struct run *run, uint32_t number) {
     const struct options *options = run->options;
     struct sender *sender = &run->senders[number];
-    const char *subject = options->subjects[number % options->subject_count];
+    sender->options = options;
     sender->number = number;
     sender->sent_at = allocate(options->in_flight * sizeof *sender->sent_at);
+    sender->done = allocate_zeroed(options->in_flight, sizeof *sender->done);
     sender->ids = allocate(options->count * sizeof *sender->ids);
-    sender->inbox_size =
-        (size_t)snprintf(sender->inbox, sizeof sender->inbox, "_INBOX.load%x.%x.", (unsigned)getpid(), number);
-    int head_size = snprintf(sender->head, sizeof sender->head, "PUB %s %s", subject, sender->inbox);
-    if (head_size >= (int)sizeof sender->head)
-        fail_usage("a subject of %zu bytes is too long", strlen(subject));
-    sender->head_size = (size_t)head_size;
-    sender->tail_size = (size_t)snprintf(sender->tail, sizeof sender->tail, " %u\r\n", options->size);
-    size_t frame_size = sizeof sender->head + sizeof sender->tail + options->size;
-    connection_open(&sender->connection, options->port, INPUT_CAPACITY, 8192 + (options->in_flight + 1) * frame_size);
-    connection_print(&sender->connection, "SUB %s* 1\r\n", sender->inbox);
-    connection_settle(&sender->connection);
+    run->sending->open(sender);
     connection_watch(&sender->connection, run->epoll, sender);
-}
-
-static void write_request(const struct options *options, struct sender *sender, uint64_t now) {
-    size_t size = sender->head_size + TOKEN_DIGITS + sender->tail_size + options->size + 2;
-    char *at = connection_room(&sender->connection, size);
-    if (at == NULL) /* not while open_sender makes room for all that may be in flight */
-        fail_usage("the output of a connection is full");
-    memcpy(at, sender->head, sender->head_size);
-    at += sender->head_size;
-    write_token(at, sender->sent);
-    at += TOKEN_DIGITS;
-    memcpy(at, sender->tail, sender->tail_size);
-    at += sender->tail_size;
-    payload_write(at, options->size, sender->number, sender->sent, now);
-    memcpy(at + options->size, "\r\n", 2);
-    connection_wrote(&sender->connection, size);
-    sender->sent_at[sender->sent % options->in_flight] = now;
-    sender->sent++;
 }
 
 /* Sends as many requests as may be in flight. */
 static void fill(struct run *run, struct sender *sender) {
     const struct options *options = run->options;
     uint64_t now = clock_now();
-    while (sender->sent < options->count && sender->sent - sender->answered < options->in_flight)
-        write_request(options, sender, now);
+    while (sender->sent < options->count && sender->sent - sender->oldest < options->in_flight) {
+        char *payload = run->sending->write(sender, sending_subject(sender, sender->sent));
+        payload_write(payload, options->size, sender->number, sender->sent, now);
+        sender->sent_at[sender->sent % options->in_flight] = now;
+        sender->done[sender->sent % options->in_flight] = false;
+        sender->sent++;
+    }
     connection_flush_watched(&sender->connection);
 }
 
-/* The reply must be the one to the oldest unanswered request: mailboxes and streams answer a connection in order. */
-static void check_turn(const struct sender *sender, const struct frame *frame) {
-    struct text subject = frame_token(frame, 1);
-    char expected[TOKEN_DIGITS];
-    write_token(expected, sender->answered);
-    if (sender->answered == sender->sent)
-        fail_promise("connection %u got a reply it was not waiting for, to %.*s", sender->number, (int)subject.size,
-                     subject.start);
-    if (subject.size != sender->inbox_size + TOKEN_DIGITS ||
-        memcmp(subject.start, sender->inbox, sender->inbox_size) != 0)
-        fail_promise("connection %u got a reply of another one, to %.*s", sender->number, (int)subject.size,
-                     subject.start);
-    if (memcmp(subject.start + sender->inbox_size, expected, TOKEN_DIGITS) != 0)
-        fail_promise("connection %u got the reply to request %.8s in place of %.8s: lost, repeated or out of order",
-                     sender->number, subject.start + sender->inbox_size, expected);
-}
-
-/* The number under which the server says it has stored the message. */
-static uint64_t read_id(const struct run *run, const struct frame *frame) {
-    const struct text *reply = &frame->payload;
-    const char *end = reply->start + reply->size;
-    const char *found = memmem(reply->start, reply->size, run->id_key, run->id_key_size);
-    if (frame_header_status(frame) != 0 || memmem(reply->start, reply->size, "\"error\"", 7) != NULL || found == NULL)
-        fail_promise("a request was refused: %.*s%.*s", (int)frame->header.size, frame->header.start, (int)reply->size,
-                     reply->start);
-    uint64_t value = 0;
-    const char *digit = found + run->id_key_size;
-    while (digit < end && *digit == ' ')
-        digit++;
-    if (digit == end || *digit < '0' || *digit > '9')
-        fail_promise("%s is no number: %.*s", run->options->id_key, (int)reply->size, reply->start);
-    for (; digit < end && *digit >= '0' && *digit <= '9'; digit++)
-        value = value * 10 + (uint64_t)(*digit - '0');
-    return value;
-}
-
-static void take_reply(struct run *run, struct sender *sender, const struct frame *frame, uint64_t now) {
-    check_turn(sender, frame);
-    uint64_t id = read_id(run, frame);
-    uint64_t last = sender->answered == 0 ? 0 : sender->ids[sender->answered - 1];
+/* The number under which a message was stored must be above that of the sender's one before it for the same subject. */
+static void check_id(const struct sender *sender, uint64_t request, uint64_t id) {
+    uint64_t before = round_size(sender->options);
+    uint64_t last = request < before ? 0 : sender->ids[request - before];
     if (id <= last)
-        fail_promise("connection %u got %s %llu after %llu", sender->number, run->options->id_key,
+        fail_promise("connection %u got %s %llu after %llu", sender->number, sender->options->id_key,
                      (unsigned long long)id, (unsigned long long)last);
-    sender->ids[sender->answered] = id;
-    histogram_add(&run->latencies, now - sender->sent_at[sender->answered % run->options->in_flight]);
-    sender->answered++;
-    run->answered++;
+}
+
+static void take_answer(struct run *run, struct sender *sender, const struct answer *answer, uint64_t now) {
+    uint32_t in_flight = run->options->in_flight;
+    for (uint64_t request = answer->first; request <= answer->last; request++) {
+        if (request < sender->oldest || sender->done[request % in_flight]) {
+            if (answer->first == answer->last)
+                fail_promise("connection %u got two answers to request %llu", sender->number,
+                             (unsigned long long)request);
+            continue; /* a confirm of all up to one says again what was said of some of them */
+        }
+        if (answer->numbered)
+            check_id(sender, request, answer->id);
+        sender->ids[request] = answer->id;
+        sender->done[request % in_flight] = true;
+        histogram_add(&run->latencies, now - sender->sent_at[request % in_flight]);
+        sender->answered++;
+        run->answered++;
+    }
+    while (sender->oldest < sender->sent && sender->done[sender->oldest % in_flight])
+        sender->oldest++;
 }
 
 static void serve(struct run *run, struct sender *sender, uint32_t events) {
-    struct frame frame;
+    struct answer answer;
     if (events & ~(uint32_t)EPOLLOUT) {
         connection_read(&sender->connection, false);
         uint64_t now = clock_now();
-        while (connection_next(&sender->connection, &frame))
-            if (frame.kind == FRAME_MESSAGE)
-                take_reply(run, sender, &frame, now);
+        while (run->sending->next(sender, &answer))
+            take_answer(run, sender, &answer, now);
     }
     fill(run, sender);
 }
@@ -176,7 +127,7 @@ static void serve_until_answered(struct run *run) {
 }
 
 struct identity {
-    uint32_t subject; /* 0 for all, where numbers are distinct over all subjects */
+    uint64_t subject; /* 0 for all, where numbers are distinct over all subjects */
     uint64_t id;
 };
 
@@ -194,35 +145,35 @@ static void check_distinct(const struct run *run) {
     uint64_t total = options->count * options->connections;
     struct identity *identities = allocate(total * sizeof *identities);
     uint64_t filled = 0;
-    for (uint32_t number = 0; number < options->connections; number++)
-        for (uint64_t sequence = 0; sequence < options->count; sequence++)
-            identities[filled++] = (struct identity){
-                .subject = options->ids_per_subject ? number % options->subject_count : 0,
-                .id = run->senders[number].ids[sequence],
-            };
-    qsort(identities, total, sizeof *identities, compare_identities);
-    for (uint64_t place = 1; place < total; place++)
+    for (uint32_t number = 0; number < options->connections; number++) {
+        const struct sender *sender = &run->senders[number];
+        for (uint64_t request = 0; request < options->count; request++)
+            if (sender->ids[request] != 0)
+                identities[filled++] = (struct identity){
+                    .subject = options->ids_per_subject ? subject_index(sender, request) : 0,
+                    .id = sender->ids[request],
+                };
+    }
+    qsort(identities, filled, sizeof *identities, compare_identities);
+    for (uint64_t place = 1; place < filled; place++)
         if (compare_identities(&identities[place - 1], &identities[place]) == 0)
             fail_promise("two messages got %s %llu", options->id_key, (unsigned long long)identities[place].id);
     free(identities);
 }
 
-static void close_sender(struct sender *sender) {
-    connection_settle(&sender->connection); /* would find a reply too many */
-    connection_close(&sender->connection);
+static void close_sender(struct run *run, struct sender *sender) {
+    run->sending->close(sender); /* would find an answer too many */
     free(sender->sent_at);
+    free(sender->done);
     free(sender->ids);
 }
 
 void run_requests(const struct options *options) {
-    struct run run = {.options = options, .epoll = epoll_create1(EPOLL_CLOEXEC)};
+    struct run run = {.options = options, .sending = sending_of(options->dialect)};
     struct stopwatch stopwatch;
+    run.epoll = epoll_create1(EPOLL_CLOEXEC);
     if (run.epoll < 0)
         fail_io("cannot make an epoll descriptor");
-    int id_key_size = snprintf(run.id_key, sizeof run.id_key, "\"%s\":", options->id_key);
-    if (id_key_size >= (int)sizeof run.id_key)
-        fail_usage("an --id-key of %zu bytes is too long", strlen(options->id_key));
-    run.id_key_size = (size_t)id_key_size;
     run.senders = allocate_zeroed(options->connections, sizeof *run.senders);
     for (uint32_t number = 0; number < options->connections; number++)
         open_sender(&run, number);
@@ -233,8 +184,8 @@ void run_requests(const struct options *options) {
     stopwatch_stop(&stopwatch, clock_now());
     check_distinct(&run);
     for (uint32_t number = 0; number < options->connections; number++)
-        close_sender(&run.senders[number]);
+        close_sender(&run, &run.senders[number]);
     free(run.senders);
     close(run.epoll);
-    report_print("requests", &stopwatch, run.answered, options->size, &run.latencies);
+    report_print("requests", &stopwatch, run.answered, options->size, &run.latencies, NULL);
 }

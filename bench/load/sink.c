@@ -1,5 +1,7 @@
 /* The server that does least: it answers each request from a counter and copies each message to every subscriber, and
- * looks at nothing. What a run against it reaches is the least that this program can drive; see ../README.md. */
+ * looks at nothing. What a run against it reaches is the least that this program can drive; see ../README.md. Told to
+ * keep what it is sent, it has one mailbox in memory, whatever that is called, from which it can be received and
+ * FETCHed. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -10,8 +12,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "connection.h"
+#include "kept.h"
 #include "modes.h"
+#include "nats.h"
 #include "outcome.h"
 
 #define CAPACITY (256 * 1024)
@@ -30,6 +33,8 @@ struct sink {
     int listener;
     int epoll;
     uint64_t stored;
+    bool keeps;
+    struct kept kept;
     struct client *clients[CLIENTS_MAX];
     uint32_t client_count;
 };
@@ -86,16 +91,6 @@ static char *room(struct client *client, size_t size) {
     return at;
 }
 
-static void subscribe(struct client *client, const struct frame *frame) {
-    struct text subject = frame_token(frame, 1);
-    struct text identifier = frame_token(frame, 2);
-    if (identifier.size == 0 || identifier.size > sizeof client->subscription)
-        fail_usage("the sink takes no queue groups and no long subscription identifiers");
-    memcpy(client->subscription, identifier.start, identifier.size);
-    client->subscription_size = identifier.size;
-    client->subscribed = subject.size < 7 || memcmp(subject.start, "_INBOX.", 7) != 0;
-}
-
 static char *append(char *at, struct text text) {
     memcpy(at, text.start, text.size);
     return at + text.size;
@@ -112,6 +107,33 @@ static char *begin_message(char *at, const struct client *client, struct text su
     return APPEND(at, " ");
 }
 
+/* A message to one client, to which no other has a claim. */
+static void tell(struct client *client, struct text subject, struct text payload) {
+    char *start = room(client, LINE_MAX_BYTES + payload.size);
+    char *at = begin_message(start, client, subject);
+    at += sprintf(at, "%zu\r\n", payload.size);
+    at = append(at, payload);
+    at = APPEND(at, "\r\n");
+    connection_wrote(&client->connection, (size_t)(at - start));
+}
+
+static void replay(struct sink *sink, struct client *client, struct text subject) {
+    for (uint64_t index = 0; index < sink->kept.count; index++)
+        tell(client, subject, kept_payload(&sink->kept, index));
+}
+
+static void subscribe(struct sink *sink, struct client *client, const struct frame *frame) {
+    struct text subject = frame_token(frame, 1);
+    struct text identifier = frame_token(frame, 2);
+    if (identifier.size == 0 || identifier.size > sizeof client->subscription)
+        fail_usage("the sink takes no queue groups and no long subscription identifiers");
+    memcpy(client->subscription, identifier.start, identifier.size);
+    client->subscription_size = identifier.size;
+    client->subscribed = subject.size < 7 || memcmp(subject.start, "_INBOX.", 7) != 0;
+    if (client->subscribed && sink->keeps)
+        replay(sink, client, subject);
+}
+
 static void answer(struct sink *sink, struct client *client, struct text reply) {
     char number[24];
     size_t digits = (size_t)snprintf(number, sizeof number, "%llu", (unsigned long long)++sink->stored);
@@ -124,6 +146,30 @@ static void answer(struct sink *sink, struct client *client, struct text reply) 
     at = append(at, (struct text){number, digits});
     at = APPEND(at, "}\r\n");
     connection_wrote(&client->connection, (size_t)(at - start));
+}
+
+static bool begins_with(struct text text, const char *beginning) {
+    size_t size = strlen(beginning);
+    return text.size >= size && memcmp(text.start, beginning, size) == 0;
+}
+
+/* What a worker asks for: "num_msgs" of its request, which is JSON. */
+static uint64_t number_asked_for(struct text request) {
+    const char *key = memmem(request.start, request.size, "\"num_msgs\":", 11);
+    return key == NULL ? 100 : strtoull(key + 11, NULL, 10);
+}
+
+static void obey(struct sink *sink, struct client *client, const struct frame *frame, struct text reply) {
+    struct text subject = frame_token(frame, 1);
+    if (begins_with(subject, "$mq9.AI.MSG.FETCH.")) {
+        tell(client, reply, kept_hand_out(&sink->kept, number_asked_for(frame->payload)));
+    } else if (begins_with(subject, "$mq9.AI.MSG.ACK.")) {
+        tell(client, reply, (struct text){"{\"error\":\"\"}", 12});
+    } else {
+        if (sink->keeps)
+            kept_add(&sink->kept, frame->payload);
+        answer(sink, client, reply);
+    }
 }
 
 static void pass_on(struct sink *sink, const struct frame *frame) {
@@ -146,14 +192,14 @@ static void serve(struct sink *sink, struct client *client) {
         bid_farewell(sink, client);
         return;
     }
-    while (connection_next(&client->connection, &frame)) {
+    while (nats_next(&client->connection, &frame)) {
         if (frame.kind == FRAME_SUBSCRIBE)
-            subscribe(client, &frame);
+            subscribe(sink, client, &frame);
         if (frame.kind != FRAME_PUBLISH)
             continue;
         struct text reply = frame_reply_subject(&frame);
         if (reply.size > 0)
-            answer(sink, client, reply);
+            obey(sink, client, &frame, reply);
         else
             pass_on(sink, &frame);
     }
@@ -161,8 +207,9 @@ static void serve(struct sink *sink, struct client *client) {
         connection_drain(&sink->clients[place]->connection);
 }
 
-void run_sink(void) {
+void run_sink(const struct options *options) {
     static struct sink sink;
+    sink.keeps = options->keep;
     struct epoll_event events[EVENTS_AT_ONCE];
     open_listener(&sink);
     for (;;) {

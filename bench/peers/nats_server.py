@@ -1,7 +1,7 @@
 """nats-server: alone for core NATS, with JetStream for stored messages.
 
-The program is looked for on the PATH; where there is none and this is root on Debian, it is installed from Debian's
-packages.
+The newest release is built with Go, from the version pinned in tools/natscli; where that cannot be done it is the one on the
+PATH, or, where there is none and this is root on Debian, the one of Debian's packages.
 """
 
 from __future__ import annotations
@@ -9,44 +9,40 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
-import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, RetentionPolicy, StorageType, StreamConfig
 
-from bench.peers.base import Peer, Server, Storage
+from bench.generator import RunFailedError
+from bench.peers.base import Creation, Peer, Server, Storage
 from bench.peers.client import connected
 from bench.processes import HOST, free_port, serving
+from tools import debian, peers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STREAM = "BENCH"
-INSTALL_SECONDS_MAX = 300
+WORKERS = "workers"
+ACKS_SECONDS_MAX = 10.0
+_PROGRAM = "nats-server"
 
 
 def installed_program() -> str | None:
-    """Return the path of nats-server, or None when there is none."""
-    return shutil.which(
-        "nats-server", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin"])
-    )
+    """Return the path of nats-server, the newest if it was built, or None when there is none."""
+    return peers.built(peers.NEW_NATS_SERVER) or debian.installed(_PROGRAM)
 
 
 @functools.cache
 def find_program() -> str | None:
-    """Return the path of nats-server, installed first when that is possible; None when there is none."""
-    found = installed_program()
-    if found is None and os.geteuid() == 0 and (installer := shutil.which("apt-get")) is not None:
-        command = [installer, "install", "--yes", "--no-install-recommends", "nats-server"]
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run(command, env=environment, capture_output=True, timeout=INSTALL_SECONDS_MAX, check=False)
-        found = installed_program()
-    return found
+    """Return the path of nats-server, built or installed first when that is possible; None when there is none."""
+    if peers.built(peers.NEW_NATS_SERVER) is None and peers.build(peers.NEW_NATS_SERVER) is not None:
+        debian.install(_PROGRAM)
+    return installed_program()
 
 
 def _configuration(port: int, directory: Path, jetstream: str | None) -> str:
@@ -69,37 +65,68 @@ async def _create_stream(port: int) -> None:
         )
 
 
-async def _create_push_consumer(port: int, subject: str) -> None:
+async def _add_consumer(port: int, **settings: Any) -> None:
     async with connected(port) as client:
         await client.jetstream().add_consumer(
-            STREAM,
-            ConsumerConfig(
-                durable_name="drain",
-                deliver_subject=subject,
-                deliver_policy=DeliverPolicy.ALL,
-                ack_policy=AckPolicy.NONE,
-                flow_control=True,
-                idle_heartbeat=5.0,
-            ),
+            STREAM, ConsumerConfig(deliver_policy=DeliverPolicy.ALL, num_replicas=1, **settings)
         )
+
+
+async def _work_left(port: int) -> tuple[int, int]:
+    """How many messages workers have not had, and how many they have not acked."""
+    async with connected(port) as client:
+        told = await client.jetstream().consumer_info(STREAM, WORKERS)
+    return told.num_pending or 0, told.num_ack_pending or 0
 
 
 class NatsServerProcess(Server):
     """A started nats-server; durable messages go to one stream in a file, with one subject for each mailbox."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, pid: int) -> None:
         self.port = port
+        self.pid = pid
 
     def open_storage(self, count: int) -> Storage:
         """Make one file stream; `count` of its subjects stand for mailboxes."""
         asyncio.run(_create_stream(self.port))
-        return Storage(subjects=[f"bench.{number}" for number in range(count)], id_key="seq", ids_per_subject=False)
+        return Storage([f"bench.{number}" for number in range(count)], dialect="jetstream", id_key="seq")
 
     def read_back(self, storage: Storage) -> list[str]:
-        """Make a push consumer with flow control that starts at the stream's beginning."""
+        """Make a push consumer that starts at the stream's beginning, as the official clients' ordered consumer does."""
         del storage
-        asyncio.run(_create_push_consumer(self.port, "drained"))
+        ordered = {"ack_policy": AckPolicy.NONE, "max_deliver": 1, "mem_storage": True, "inactive_threshold": 300.0}
+        asyncio.run(
+            _add_consumer(self.port, deliver_subject="drained", flow_control=True, idle_heartbeat=5.0, **ordered)
+        )
         return ["drained"]
+
+    def listen(self, storage: Storage) -> str:
+        """Make a push consumer to whose subject any number can subscribe."""
+        del storage
+        asyncio.run(_add_consumer(self.port, durable_name="fan", deliver_subject="fan", ack_policy=AckPolicy.NONE))
+        return "fan"
+
+    def open_queue(self, storage: Storage) -> str:
+        """Make a pull consumer with explicit acks that lets workers hold as much as they ask for."""
+        del storage
+        asyncio.run(
+            _add_consumer(self.port, durable_name=WORKERS, ack_policy=AckPolicy.EXPLICIT, max_ack_pending=100_000)
+        )
+        return f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{WORKERS}"
+
+    def check_worked(self, storage: Storage) -> None:
+        """Ask the consumer what is left; acks that nobody waited for may take a moment."""
+        del storage
+        deadline = time.monotonic() + ACKS_SECONDS_MAX
+        while (left := asyncio.run(_work_left(self.port))) != (0, 0):
+            if time.monotonic() > deadline:
+                raise RunFailedError(f"JetStream has {left[0]} messages left for workers and {left[1]} not acked")
+            time.sleep(0.05)
+
+    def creation(self) -> Creation:
+        """Say how a file stream with a subject of its own is made."""
+        body = '{"name":"S%","subjects":["box.%"],"storage":"file","retention":"limits","num_replicas":1}'
+        return Creation("$JS.API.STREAM.CREATE.S%", body, "name", "$JS.API.STREAM.INFO.", "{}")
 
 
 class NatsServer(Peer):
@@ -109,11 +136,16 @@ class NatsServer(Peer):
     promise = "nothing is stored"
     jetstream: ClassVar[str | None] = None
 
+    def __init__(self, promise: str | None = None, name: str | None = None, pace: float | None = None) -> None:
+        self.promise = promise or self.promise
+        self.name = name or self.name
+        self.pace = pace or self.pace
+
     def missing(self) -> str | None:
-        """Say so when nats-server is neither there nor can be installed, or does not know an option we set."""
+        """Say so when nats-server is neither there nor can be had, or does not know an option we set."""
         program = find_program()
         if program is None:
-            return "nats-server is not on the PATH and could not be installed (Debian: apt-get install nats-server)"
+            return "nats-server is not on the PATH and could not be had (Go builds it; Debian: apt-get install nats-server)"
         with tempfile.TemporaryDirectory() as directory:
             configuration = Path(directory) / "nats-server.conf"
             configuration.write_text(_configuration(4222, Path(directory), self.jetstream))
@@ -137,8 +169,8 @@ class NatsServer(Peer):
         port = free_port()
         configuration = directory / "nats-server.conf"
         configuration.write_text(_configuration(port, directory, self.jetstream))
-        with serving([program, "-c", str(configuration)], port, directory):
-            yield NatsServerProcess(port)
+        with serving([program, "-c", str(configuration)], port, directory) as process:
+            yield NatsServerProcess(port, process.pid)
 
 
 class JetStream(NatsServer):
@@ -146,6 +178,7 @@ class JetStream(NatsServer):
 
     name = "JetStream"
     promise = "no fsync before the answer (its default: every 2 minutes)"
+    syncs = False
     jetstream: ClassVar[str | None] = ""
 
 
@@ -154,5 +187,6 @@ class JetStreamSyncAlways(NatsServer):
 
     name = "JetStream, sync always"
     promise = "fsync before every answer"
+    syncs = True
     pace = 0.1
     jetstream: ClassVar[str | None] = "sync_interval: always"

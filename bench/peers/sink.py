@@ -10,7 +10,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from bench import generator
-from bench.peers.base import Peer, Server, Storage
+from bench.peers.base import Creation, Peer, Server, Storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,19 +18,32 @@ if TYPE_CHECKING:
 
 
 class SinkServer(Server):
-    """A started sink, which keeps nothing."""
+    """A started sink."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, pid: int = 0, *, keeps: bool = False) -> None:
         self.port = port
+        self.pid = pid
+        self._keeps = keeps
 
     def open_storage(self, count: int) -> Storage:
         """Return any subjects."""
-        return Storage(subjects=[f"bench.{number}" for number in range(count)], id_key="msg_id", ids_per_subject=False)
+        return Storage([f"bench.{number}" for number in range(count)], dialect="mq9")
 
     def read_back(self, storage: Storage) -> list[str]:
-        """Return nothing: it cannot be got back."""
-        del storage
-        return []
+        """Return the subjects if it keeps what it is sent; else nothing: it cannot be got back."""
+        return storage.subjects if self._keeps else []
+
+    def listen(self, storage: Storage) -> str:
+        """Return the subject: what is sent there is passed on."""
+        return storage.subjects[0]
+
+    def open_queue(self, storage: Storage) -> str:
+        """Return anything: it has one queue."""
+        return storage.subjects[0]
+
+    def creation(self) -> Creation:
+        """Return any request: all are answered with a number."""
+        return Creation("bench.create", "{}", "msg_id", "bench.look.", "{}")
 
 
 class Sink(Peer):
@@ -40,6 +53,9 @@ class Sink(Peer):
     promise = "a server that only answers and copies"
     yardstick = True
 
+    def __init__(self, *, keeps: bool = False) -> None:
+        self._keeps = keeps
+
     def version(self) -> str:
         """Return its source, which is in this repository."""
         return "bench/load/sink.c"
@@ -47,10 +63,10 @@ class Sink(Peer):
     @contextlib.contextmanager
     def start(self, directory: Path) -> Iterator[Server]:
         """Run the sink, which chooses its own port."""
-        command = [str(generator.build()), "sink"]
+        command = [str(generator.build()), "sink", *(["--keep"] if self._keeps else [])]
         with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=directory, text=True) as process:
             try:
                 assert process.stdout is not None
-                yield SinkServer(int(process.stdout.readline()))
+                yield SinkServer(int(process.stdout.readline()), process.pid, keeps=self._keeps)
             finally:
                 process.kill()

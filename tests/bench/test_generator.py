@@ -2,67 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from bench import generator
-from tests.bench.scripted import Script, drop, message, repeat, replace, serving, swap
+from tests.bench.running import BROKEN_PROMISE, COUNT, LAST, MIDDLE, USAGE, assert_refused, figure, run
+from tests.bench.scripted import INFO, Script, drop, message, repeat, replace, swap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import asyncio
+    from collections.abc import Callable
+    from pathlib import Path
 
     from tests.bench.scripted import Fault
-
-BROKEN_PROMISE = 1
-USAGE = 2
-COUNT = 200
-MIDDLE = COUNT // 2
-LAST = COUNT - 1
-
-Ended = tuple[int, str, str]
-
-
-async def _load(port: int, words: Sequence[str]) -> Ended:
-    process = await asyncio.create_subprocess_exec(
-        str(generator.build()),
-        *("--port", str(port), "--count", str(COUNT), "--patience", "1", *words),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, output.decode(), errors.decode()
-
-
-def run(script: Script, *runs: str) -> Ended:
-    """Run the generator with each of `runs`, command lines, one after the other; return how the last one ended."""
-
-    async def scenario() -> Ended:
-        async with serving(script) as port:
-            ended = (0, "", "")
-            for words in runs:
-                ended = await _load(port, words.split())
-            return ended
-
-    return asyncio.run(scenario())
-
-
-def figure(ended: Ended) -> dict[str, Any]:
-    """Return the report of a run that must have ended well."""
-    status, output, errors = ended
-    assert (status, errors) == (0, "")
-    told: dict[str, Any] = json.loads(output)
-    return told
-
-
-def assert_refused(ended: Ended, sentence: str) -> None:
-    """Check that the run has no figure, and says why."""
-    status, output, errors = ended
-    assert (status, output) == (BROKEN_PROMISE, "")
-    assert sentence in errors
 
 
 @pytest.mark.parametrize("size", [32, 33, 128, 1000])
@@ -84,6 +36,96 @@ def test_deliveries_are_counted_when_all_is_as_promised(subscribers: int, thread
 
 def test_a_window_smaller_than_the_run_loses_nothing() -> None:
     assert figure(run(Script(), "publish --window 7 --subscribers 2 a"))["count"] == 2 * COUNT
+
+
+def test_what_is_sent_on_a_schedule_is_counted_and_so_is_how_late_it_was_sent() -> None:
+    told = figure(run(Script(forward={"a": "b"}), "publish --rate 2000 --subscribers 2 a b"))
+    assert told["count"] == 2 * COUNT
+    assert told["seconds"] >= COUNT / 2000
+    assert 0 <= told["late_p99_us"] <= told["late_max_us"]
+
+
+SPREAD = "requests --spread --connections 2 --in-flight 16 --ids-per-subject a b c d"
+
+
+@pytest.mark.parametrize("options", ["", "--subscribers 2", "--share --subscribers 2 --threads 2"])
+def test_what_was_spread_over_subjects_is_counted_when_it_comes_back(options: str) -> None:
+    told = figure(run(Script(), SPREAD, f"receive --spread --publishers 2 {options} a b c d"))
+    assert told["count"] == 2 * COUNT * (2 if options == "--subscribers 2" else 1)
+
+
+def test_some_of_many_subjects_can_be_looked_at() -> None:
+    told = figure(run(Script(), SPREAD, "receive --spread --publishers 2 --every 2 a b c d"))
+    assert told["count"] == COUNT
+
+
+def test_a_message_under_another_subject_than_it_was_sent_to_is_found() -> None:
+    def misdirect(number: int, frames: list[bytes]) -> list[bytes]:
+        return [frame.replace(b"MSG a 1", b"MSG b 2") if number == 3 else frame for frame in frames]
+
+    ended = run(Script(replay_fault=misdirect), SPREAD, "receive --spread --publishers 2 a b c d")
+    assert_refused(ended, "from a subject that it was not sent to")
+
+
+@pytest.mark.parametrize("fault", [drop(3), repeat(3), swap(3)])
+def test_what_was_spread_is_checked_for_each_subject(fault: Fault) -> None:
+    ended = run(Script(replay_fault=fault), SPREAD, "receive --spread --publishers 2 a b c d")
+    assert_refused(ended, "lost, repeated or out of order")
+
+
+def test_requests_that_are_no_messages_are_counted_and_their_values_kept(tmp_path: Path) -> None:
+    values = tmp_path / "values"
+    told = figure(run(Script(), f"ask --connections 2 --in-flight 16 --values-file {values} --body {{}} create.%"))
+    assert (told["mode"], told["count"]) == ("ask", 2 * COUNT)
+    assert sorted(map(int, values.read_text().split())) == list(range(1, 2 * COUNT + 1))
+
+
+def test_such_requests_may_be_answered_in_any_order() -> None:
+    assert figure(run(Script(fault=swap(MIDDLE)), "ask --in-flight 16 create"))["count"] == COUNT
+
+
+def test_such_requests_can_be_numbered_from_where_others_ended() -> None:
+    asked: list[str] = []
+
+    class Noting(Script):
+        def publish(self, words: list[str], payload: bytes, writer: asyncio.StreamWriter) -> None:
+            asked.append(f"{words[1]} {payload.decode()}")
+            super().publish(words, payload, writer)
+
+    assert figure(run(Noting(), "ask --connections 2 --first 1000 --body n% create.%"))["count"] == 2 * COUNT
+    assert sorted(asked) == [f"create.{number} n{number}" for number in range(1000, 1000 + 2 * COUNT)]
+
+
+def test_subjects_can_be_the_lines_of_a_file(tmp_path: Path) -> None:
+    lines = tmp_path / "lines"
+    lines.write_text("".join(f"m-{number}\n" for number in range(4)))
+    script = Script()
+    assert figure(run(script, f"requests --connections 4 --subjects-file {lines} box."))["count"] == 4 * COUNT
+    assert sorted(script.stored) == [f"box.m-{number}" for number in range(4)]
+
+
+def test_connections_that_do_nothing_are_counted_when_all_are_there_in_the_end() -> None:
+    told = figure(run(Script(), "idle --connections 30"))
+    assert (told["mode"], told["count"]) == ("idle", 30)
+
+
+def test_a_connection_that_was_hung_up_on_is_not_idle() -> None:
+    class Impatient(Script):
+        connected = 0
+
+        async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self.connected += 1
+            if self.connected < 30:
+                await super().serve(reader, writer)
+                return
+            writer.write(INFO)
+            await reader.readuntil(b"PING\r\n")
+            writer.write(b"PONG\r\n")
+            writer.close()
+
+    status, _, errors = run(Impatient(), "idle --connections 30")
+    assert status == BROKEN_PROMISE
+    assert "the server closed a connection" in errors
 
 
 def test_what_was_stored_is_counted_when_it_comes_back() -> None:
@@ -114,6 +156,25 @@ def _under_error_status(frame: bytes) -> bytes:
     header = b"NATS/1.0 500\r\n\r\n"
     sizes = f"{len(header)} {len(header) + len(payload)}"
     return f"HMSG {words[1]} {words[2]} {sizes}\r\n".encode() + header + payload + b"\r\n"
+
+
+VALUE_FAULTS: dict[str, tuple[Fault, str]] = {
+    "lost": (drop(MIDDLE), "requests were answered, then nothing came"),
+    "last one lost": (drop(LAST), f"{LAST} of {COUNT} requests were answered, then nothing came"),
+    "repeated": (repeat(MIDDLE), f"a reply it was not waiting for, to request {MIDDLE}"),
+    "to another inbox": (replace(MIDDLE, lambda frame: frame.replace(b"_INBOX.", b"_INBOX.x.", 1)), "of another one"),
+    "an error": (replace(MIDDLE, _other_payload(b'{"error": "no", "msg_id": 7}')), 'was refused: {"error": "no"'),
+    "without a value": (replace(MIDDLE, _other_payload(b"{}")), "a request was refused: {}"),
+    "an empty value": (replace(MIDDLE, _other_payload(b'{"msg_id": ""}')), "a reply has 0 bytes as msg_id"),
+    "no responders": (replace(MIDDLE, _no_responders), "a request was refused: NATS/1.0 503"),
+    "a value that another has": (replace(MIDDLE, _other_payload(b'{"msg_id": 7}')), "answered with the same msg_id"),
+}
+
+
+@pytest.mark.parametrize("name", VALUE_FAULTS)
+def test_an_answer_that_is_not_as_promised_is_found(name: str) -> None:
+    fault, sentence = VALUE_FAULTS[name]
+    assert_refused(run(Script(fault=fault), "ask --in-flight 16 a"), sentence)
 
 
 REPLY_FAULTS: dict[str, tuple[Fault, str]] = {
@@ -252,7 +313,11 @@ def test_a_server_that_hangs_up_is_no_figure() -> None:
     ("words", "sentence"),
     [
         ("requests", "a subject is missing"),
-        ("publish a b", "more than one"),
+        ("publish a b c", "more than one"),
+        ("work a b", "more than one"),
+        ("requests --spread --connections 2 a b c", "cannot be spread evenly"),
+        ("receive --share a b", "without --spread"),
+        ("requests --dialect smtp a", "no such dialect"),
         ("requests --size 31 a", "31 is not a number from 32"),
         ("requests --count -1 a", "-1 is not a number"),
         ("requests --nonsense a", "unrecognized option"),

@@ -31,7 +31,14 @@ ATTEMPTS_MAX = 16
 TICK_MS = 4
 ALL = 31
 WORKERS = st.integers(1, 3)
+# One of them, whose connection is gone.
+GONE = 3
 GROUPS = st.sampled_from(["a", "a", "b"])
+
+
+def after(now: int, milliseconds: int) -> int:
+    """When so much time has passed for certain: what happened at `now` may have happened up to a millisecond later."""
+    return now + 1 + milliseconds
 
 
 @dataclass(frozen=True)
@@ -155,7 +162,7 @@ class GroupMachine(RuleBasedStateMachine):
         for msg_id, attempt in listing:
             state = self.state(name, msg_id)
             assert attempt == state.attempts + 1
-            self.model[name][msg_id] = State("leased", self.now + lease_ms, worker, attempt)
+            self.model[name][msg_id] = State("leased", after(self.now, lease_ms), worker, attempt)
         return expected
 
     # what happens
@@ -229,7 +236,7 @@ class GroupMachine(RuleBasedStateMachine):
         else:
             request = AckRequest(name, None, tuple(chosen), op, delay_ms, 7_000)
             listed = []
-        refused = dict(settle(group, request, worker, self.now))
+        refused = dict(settle(group, request, worker, self.now, lambda client: client != GONE))
         for msg_id in chosen:
             self.expect(name, group, msg_id, worker, request, refused.get(msg_id), by_attempt=one)
         if one and op == "ack" and not refused and chosen[0] in listed:
@@ -256,6 +263,13 @@ class GroupMachine(RuleBasedStateMachine):
             assert not by_attempt
             assert state.holder != worker
             return
+        if problem is not None and problem.sentence.endswith("is another worker's"):
+            assert not by_attempt
+            assert state.what in ("leased", "lapsed")
+            assert state.holder not in (0, GONE, worker)
+            return
+        if request.op == "extend" and problem is None:
+            assert by_attempt or state.holder in (0, GONE, worker)
         expected = self.answer_to(state, request.op, self.is_there(msg_id))
         assert (None if problem is None else problem.sentence.removeprefix(f"message {msg_id} ")) == expected, (
             state,
@@ -263,11 +277,13 @@ class GroupMachine(RuleBasedStateMachine):
         )
         if problem is not None:
             return
-        again = State("returned", self.now + request.delay_ms if request.delay_ms else 0, state.holder, state.attempts)
+        again = State(
+            "returned", after(self.now, request.delay_ms) if request.delay_ms else 0, state.holder, state.attempts
+        )
         becomes = {
             "ack": replace(state, what="done"),
             "nack": again if state.attempts < ATTEMPTS_MAX else replace(state, what="dead"),
-            "extend": State("leased", self.now + request.lease_ms, worker, state.attempts),
+            "extend": State("leased", after(self.now, request.lease_ms), worker, state.attempts),
             "dead": replace(state, what="dead"),
             "revive": State("returned"),
         }
@@ -439,7 +455,7 @@ def test_leases_that_run_out_together_are_taken_back_a_slice_at_a_time() -> None
     group = machine.group("a")
     for _ in range(5):
         assert len(group.lease(1_000, 1 << 30, 1_000, 1, machine.now) or ()) == 1_000
-    machine.now += 1_000
+    machine.now += 1_000 + TICK_MS
     slices = 1
     while machine.office.tick(machine.now, 1_000):
         waiting = sum(group.state_of(msg_id, 3)[0] == "waiting" for msg_id in range(1, 5_001))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 
 from hypothesis import example, given, settings
@@ -125,6 +126,23 @@ def test_what_an_ended_mailbox_holds_is_given_back_without_waiting_for_another_t
     assert sleeper.calls == 1
     sleeper.sleep_until(sleeper.now)
     assert (sleeper.office.messages, sleeper.office.blocks.blocks) == (0, 0)
+
+
+def test_a_renewal_that_was_asked_for_in_time_counts_though_a_removal_follows_it() -> None:
+    sleeper = Sleeper()
+    sleeper.create("ada", 1)
+    mailbox = sleeper.office.get(b"ada", sleeper.now)
+    assert mailbox is not None
+    told: list[object] = []
+    operations.create(sleeper.office, CreateRequest(name="ada", ttl=60, renew=True), "", 0, sleeper.now, told.append)
+    operations.remove(sleeper.office, mailbox, told.append)
+    sleeper.now += 2 * SECOND  # before the disk has answered
+    sleeper.office.tick(sleeper.now, 1_000)
+    sleeper.settle()
+    renewed, removed = told
+    assert isinstance(renewed, bytes)
+    assert json.loads(renewed)["is_new"] is False
+    assert removed == {"deleted": True}
 
 
 def test_timers_without_a_cause_are_swept_out_without_waiting_for_another_timer() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import uvloop
 
 from mq9.server.broker import Server
 from mq9.server.config import Config
-from tests.support.rawclient import RawClient
+from tests.support.rawclient import PATIENCE_S, RawClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 START_MS = 1_800_000_000_000
+TICK_MS = 4
 
 
 class Clock:
@@ -70,6 +72,10 @@ class ThreadedServer:
 
         self.call(tick)
 
+    def outlast(self, milliseconds: int) -> None:
+        """Let whatever was to last so long from now be over: durations are never cut short, and timers have ticks of 4 ms."""
+        self.pass_time(milliseconds + TICK_MS)
+
     def client(self, **options: object) -> RawClient:
         """A client that has said CONNECT."""
         return RawClient(self.server.port).connect(**options)
@@ -85,6 +91,14 @@ class ThreadedServer:
         self.loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(10)
         assert not self._thread.is_alive(), "the broker did not stop"
+
+
+def until(true: Callable[[], bool], what: str) -> None:
+    """Wait for something that the other side of a socket brings about."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.005)
 
 
 def request(client: RawClient, subject: str, body: object = None, headers: dict[str, str] | None = None) -> Any:

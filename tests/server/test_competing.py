@@ -11,14 +11,12 @@ import pytest
 
 from mq9.protocol import PRIORITIES
 from mq9.store.disk_engine import DiskStore
-from tests.server.support import ThreadedServer, body_of, create, headers_of, request
+from tests.server.support import ThreadedServer, body_of, create, headers_of, request, until
 from tests.server.working import MESSAGES, ack, conflict, ids, join, leased, send, send_at_once
 from tests.store.post import MAILBOX, Post
 from tests.support.broker import BrokerProcess
-from tests.support.rawclient import PATIENCE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tests.support.rawclient import RawClient
@@ -35,14 +33,6 @@ def unfinished(broker: ThreadedServer, mail_id: str, group: str = "g") -> int:
         return 0 if found is None else len(found.open)
 
     return broker.call(count)
-
-
-def until(true: Callable[[], bool], what: str) -> None:
-    """Wait for something that the other side of a socket brings about."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.005)
 
 
 def take(client: RawClient, count: int) -> list[bytes]:
@@ -256,7 +246,7 @@ def test_an_ack_of_what_is_on_its_way_to_a_receiver_makes_it_done() -> None:
         handed = 100 - len(waiting_for(broker, box))
         last = sent[handed - 1]
         for op in ("nack", "extend", "dead"):
-            assert ack(client, box, msg_id=last, op=op) == conflict(last, "is done")
+            assert ack(client, box, msg_id=last, op=op) == conflict(last, "is on its way to a receiver")
         assert ack(client, box, msg_ids=[last]) == {"error": ""}
         member.reset()
         until(lambda: unfinished(broker, box) > 0, "nothing came back")

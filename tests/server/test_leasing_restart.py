@@ -8,7 +8,7 @@ import pytest
 
 from mq9.store.contract import StoreFailedError
 from mq9.store.disk_engine import DiskStore
-from tests.server.support import ThreadedServer, create, request
+from tests.server.support import TICK_MS, ThreadedServer, create, request, until
 from tests.server.working import GONE, LEASE, MESSAGES, ack, conflict, dead, done, ids, join, leased, send, wanted
 
 if TYPE_CHECKING:
@@ -90,11 +90,29 @@ def test_what_runs_out_while_the_broker_is_down_has_run_out_when_it_is_back(tmp_
             done(client, box, msg_id=third, op="nack")
             assert ids(client, box) == [third]
         done(client, box, msg_id=second, op="nack", delay_ms=20_000)
-    broker.clock.now += 30_000
+    broker.clock.now += 30_000 + TICK_MS
     with again(broker, data) as broker, broker.client() as client:
         assert leased(client, box) == [(first, 2), (second, 2)]
         assert dead(client, box) == [(third, 16, "the lease ran out")]
         assert ack(client, box, msg_id=gone) == GONE
+
+
+def test_a_worker_that_has_lost_its_connection_extends_its_lease_over_another(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with ThreadedServer(DiskStore(data)) as broker, broker.client() as second:
+        box = create(second, ttl=0)
+        one, two = send(second, box, b"", b"")
+        with broker.client() as first:
+            assert ids(first, box, lease_ms=1_000) == [one, two]
+            done(second, box, msg_id=two, op="extend", attempt=1)
+            assert ack(first, box, msg_id=two, op="extend") == conflict(two, "is another worker's")
+        until(lambda: len(broker.server.hub.sessions) == 1, "the first one does not go")
+        done(second, box, msg_id=one, op="extend", lease_ms=60_000)
+        broker.outlast(30_000)
+        with broker.client() as third:
+            assert ids(third, box, count=1) == [two]
+    with again(broker, data) as broker, broker.client() as client:
+        done(client, box, msg_id=one, op="extend")  # nobody knows who had it before the restart
 
 
 def test_groups_of_a_mailbox_that_ended_are_not_there_after_a_restart(tmp_path: Path) -> None:
@@ -143,6 +161,23 @@ def test_an_ack_that_was_refused_and_said_again_is_durable(tmp_path: Path) -> No
     broker.clock.now += 100_000
     with again(broker, data) as broker, broker.client() as client:
         assert leased(client, box) == [(sent[2], 2)]
+
+
+def test_that_a_message_is_done_is_not_told_before_it_is_durable(tmp_path: Path) -> None:
+    """Should the commit fail, or the broker end before it, the message may be given out again after all."""
+    data = tmp_path / "data"
+    store = FailingStore(data)
+    with ThreadedServer(store) as broker, broker.client() as client, broker.client() as other:
+        box = create(client, ttl=0)
+        (msg_id,) = send(client, box, b"")
+        assert ids(client, box) == [msg_id]
+        store.fails = lambda commit: True
+        assert ack(client, box, msg_id=msg_id)["code"] == 503
+        assert ack(other, box, msg_id=msg_id, op="nack")["code"] == 503
+        store.fails = lambda commit: False
+        assert ack(other, box, msg_id=msg_id, op="nack") == conflict(msg_id, "is done")
+    with again(broker, data) as broker, broker.client() as client:
+        assert ack(client, box, msg_id=msg_id, op="nack") == conflict(msg_id, "is done")
 
 
 def test_a_lease_whose_commit_fails_is_nobodys(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mq9.store.disk_engine import DiskStore
-from tests.server.support import ThreadedServer, create, publish, request
+from tests.server.support import ThreadedServer, create, publish, request, until
 from tests.server.working import (
     LEASE,
     MESSAGES,
@@ -74,7 +74,7 @@ def test_it_is_woken_by_an_arrival_and_by_whatever_else_there_is_to_give() -> No
             say("nack")
 
         def let_the_lease_run_out() -> None:
-            broker.pass_time(30_000)
+            broker.outlast(30_000)
 
         def revive() -> None:
             say("dead")
@@ -96,7 +96,7 @@ def test_it_is_woken_by_an_arrival_and_by_whatever_else_there_is_to_give() -> No
         begin_lease(worker, box, inbox="last")
         send_back()
         assert told(worker) == [(msg_id, 1)]  # whoever waits already comes first
-        broker.pass_time(100)
+        broker.outlast(100)
         assert told(client) == []
 
 
@@ -107,9 +107,9 @@ def test_a_delay_that_is_over_wakes_it() -> None:
         assert ids(client, box) == [msg_id]
         done(client, box, msg_id=msg_id, op="nack", delay_ms=400)
         begin_lease(client, box)
-        broker.pass_time(399)
+        broker.pass_time(400)
         assert client.fence() == []
-        broker.pass_time(1)
+        broker.outlast(0)
         assert told(client) == [(msg_id, 2)]
 
 
@@ -232,7 +232,7 @@ def test_who_leaves_just_before_the_answer_gives_back_what_was_chosen() -> None:
         for msg_id in sent:
             assert ack(client, box, msg_id=msg_id) == conflict(msg_id, "was not handed out")
         assert leased(client, box) == [(sent[0], 1), (sent[1], 1)]
-        broker.pass_time(30_000)
+        broker.outlast(30_000)
         leaver = broker.client()
         leaver.send(b"SUB gone 1\r\n" + publish(LEASE + box, body, "gone") + b"UNSUB 1\r\n")
         assert leaver.fence() == []
@@ -392,8 +392,50 @@ def test_what_was_leased_to_another_while_it_was_read_is_not_in_the_answer(tmp_p
     with ThreadedServer(store) as broker, broker.client() as first, broker.client() as second:
         broker.call(store.let_go.clear)
         begin_lease(first, box, count=1, lease_ms=1_000)
-        broker.pass_time(1_000)
+        broker.outlast(1_000)
         begin_lease(second, box, count=2)
         broker.call(store.let_go.set)
         assert told(second) == [(sent[0], 2), (sent[1], 1)]
         assert told(first) == []
+
+
+@pytest.mark.parametrize("group", ["g", None])
+def test_it_goes_on_waiting_when_all_that_was_chosen_for_it_has_ended(tmp_path: Path, group: str | None) -> None:
+    data = tmp_path / "data"
+    with ThreadedServer(DiskStore(data)) as broker, broker.client() as client:
+        box = create(client, ttl=0)
+        for _ in range(2):
+            request(client, MESSAGES + box, b"", {"mq9-ttl": "10"})
+    store = SlowReads(data)
+    with ThreadedServer(store) as broker, broker.client() as client, broker.client() as other:
+        broker.call(store.let_go.clear)
+        begin_lease(client, box, group, wait=60_000)
+        broker.pass_time(10_000)
+        broker.call(store.let_go.set)
+        assert client.fence() == []
+        until(lambda: waiting(broker, box) == 1, "it does not wait")
+        (msg_id,) = send(other, box, b"")
+        assert [given for given, _ in told(client)] == [msg_id]
+        if group is None:  # what there is, is given to it again
+            assert ids(client, box, group) == [msg_id]
+            return
+        begin_lease(client, box, group, wait=50_000, inbox="another")
+        broker.pass_time(50_000)
+        assert told(client) == []
+
+
+def test_at_its_end_it_is_answered_though_what_was_chosen_for_it_has_ended(tmp_path: Path) -> None:
+    """Not before something that is there, and comes after that, is given to it."""
+    with ThreadedServer() as broker, broker.client() as client:
+        box = create(client, ttl=0)
+        ended, there = send(client, box, b"", b"")
+        for expected in ([there], []):
+            frames = b"SUB gone 7\r\n" + publish(f"$mq9.AI.MAILBOX.DELETE.{box}.{ended}", b"", "gone")
+            # Both in one turn: the lease is chosen before the deletion is in force, and answered after it.
+            client.send(frames + b"SUB got 8\r\n" + publish(LEASE + box, json.dumps(wanted(count=1)).encode(), "got"))
+            answers = [answer(client), answer(client)]
+            (got,) = [[item["msg_id"] for item in said["messages"]] for said in answers if "messages" in said]
+            assert got == expected
+            client.send(b"UNSUB 7\r\nUNSUB 8\r\n")
+            ended = there
+            done(client, box, msg_ids=expected, op="nack") if expected else None

@@ -28,7 +28,9 @@ def send_at_once(client: RawClient, mail_id: str, payloads: list[bytes], priorit
     send(client, mail_id, payloads[-1], priority=priority)
 
 
-def lease(client: RawClient, mail_id: str, group: str = "g", *, count: int = 100, wait: int = 0, **more: Any) -> Any:
+def lease(
+    client: RawClient, mail_id: str, group: str | None = "g", *, count: int = 100, wait: int = 0, **more: Any
+) -> Any:
     """The messages of the answer to a FETCH; fails when it is refused."""
     answer = request(client, LEASE + mail_id, wanted(group, count=count, wait=wait, **more))
     assert answer.keys() == {"error", "messages"}, answer
@@ -41,7 +43,7 @@ def leased(client: RawClient, mail_id: str, group: str = "g", **more: Any) -> li
     return [(item["msg_id"], item["attempt"]) for item in lease(client, mail_id, group, **more)]
 
 
-def ids(client: RawClient, mail_id: str, group: str = "g", **more: Any) -> list[int]:
+def ids(client: RawClient, mail_id: str, group: str | None = "g", **more: Any) -> list[int]:
     """The msg_ids of the messages that a FETCH gives."""
     return [item["msg_id"] for item in lease(client, mail_id, group, **more)]
 

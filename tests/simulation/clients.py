@@ -44,7 +44,7 @@ class Asked:
 
 @dataclass(eq=False)
 class Subscription:
-    """A client's subscription to a mailbox: plain, or as a member of a group."""
+    """A client's subscription to a mailbox: plain, or as a member of a group. `cursors`: the highest msg_id of each rank."""
 
     client: Client
     sid: bytes
@@ -53,6 +53,7 @@ class Subscription:
     mask: int
     group: str | None
     given: set[int] = field(default_factory=set)
+    cursors: dict[int, int] = field(default_factory=dict)
     untaken: deque[tuple[int, int]] = field(default_factory=deque)
     ended: bool = False
     confirmed: bool = False
@@ -75,11 +76,12 @@ class Pipe(asyncio.Transport):
         self._paused = False
         self._closing = False
         self._lost = False
+        self._dropped = 0
 
     @property
     def taken(self) -> int:
         """Up to where the socket has taken the output."""
-        return self.written - self.held
+        return self.written - self.held - self._dropped
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """No socket, so that the broker writes here."""
@@ -136,9 +138,9 @@ class Pipe(asyncio.Transport):
             self.lose(None)
 
     def abort(self) -> None:
-        """See asyncio."""
+        """See asyncio: what the socket has not taken is dropped."""
         self._closing = True
-        self.held = 0
+        self._dropped, self.held = self.held, 0
         self.lose(None)
 
     def lose(self, error: Exception | None) -> None:
@@ -223,6 +225,8 @@ class Client:
     def leave(self, *, politely: bool) -> None:
         """End the connection: with an end of file, or by being cut off."""
         self.leaving = True
+        if self.pipe.is_closing():  # the broker has cut it off, and hears nothing more
+            return
         if politely:
             self.session.eof_received()
             self.pipe.close()

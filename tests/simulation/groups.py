@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.model import Box, Letter, demand, letter_of
+from tests.simulation.model import Box, Letter, demand, letter_of, passed
 
 if TYPE_CHECKING:
     from mq9.mailboxes.office import PostOffice
@@ -48,7 +48,7 @@ class Work:
 
     `member` is the receiver on its way to which it is. `overlaps`: it was with somebody when the group was made to
     start over; when that one is done with it, the group may come by and give it out once more. `claimed`: the place of
-    the last extend by somebody who was not known to hold it, who may have taken it over.
+    the last extend by somebody who was not known to hold it, who may have taken it over. `reply`: the FETCH that listed it last.
     """
 
     done: Sure = Sure.NO
@@ -62,6 +62,7 @@ class Work:
     overlaps: bool = False
     changes: int = 0
     claimed: int = 0
+    reply: Asked | None = None
 
 
 @dataclass(eq=False)
@@ -97,6 +98,9 @@ class Groups:
         self.settled_since = 0
         self._taken: list[tuple[Gathering, int, Work]] = []
         self._in_commit: list[Work] = []
+        # What was done or dead and went to a receiver, with its changes up to then.
+        self._reopened: list[tuple[Work, int]] = []
+        self._reopened_in_commit: list[tuple[Work, int]] = []
 
     def gathering(self, box: Box, name: str, first: int) -> Gathering:
         """The group of this name, which begins at `first` when it is new."""
@@ -132,14 +136,13 @@ class Groups:
             work.changes += 1
             work.overlaps = True
             work.least = 0
+            work.taken = False
             if work.done is not Sure.NO:  # acked by another while it is on its way to a receiver
                 work.member = None
             if work.done is Sure.YES:
                 work.done = Sure.PERHAPS
             if work.dead is Sure.NO and (work.lease is None or work.lease.until <= now) and work.member is None:
                 work.done = Sure.PERHAPS
-                work.taken = False
-                work.least = 0
 
     def answered_lease(
         self, asked: Asked, reply: dict[str, Any], code: int | None, now: int, *, settling: bool
@@ -150,6 +153,10 @@ class Groups:
         gathering: Gathering | None = details.get("gathering")
         if gathering is not None:
             self.over(asked, now)
+        if code in (503, 507) and gathering is not None:
+            self._count_perhaps(
+                gathering, 1
+            )  # should its leases be stored, and a crash come before they are given back
         if code is not None:
             allowed = code in (503, 507) or (code == 404 and (box is None or not box.live(now) or box.back_at == now))
             demand(allowed, f"FETCH was answered {reply}")
@@ -162,6 +169,7 @@ class Groups:
             letter = letter_of(self.model, item)
             seen = letter.live(now) or letter in self.model.replaced_now
             demand(letter.box is box and seen, f"{letter} was leased when it was gone")
+            demand(letter.visible <= now, f"{letter} was leased before its time")
             demand((letter.rank, letter.msg_id) > last, f"FETCH gave {letter} behind {last}")
             last = (letter.rank, letter.msg_id)
             if gathering is None:
@@ -176,8 +184,9 @@ class Groups:
             most = min(work.most + 1 + gathering.under_way, ATTEMPTS_MAX)
             demand(work.least < attempt <= most, f"{letter}: attempt {attempt}, not {work.least + 1} to {most}")
             begun = max(asked.at, self.settled_since) if settling else asked.at
-            until = 0 if work.claimed > asked.place else begun + details["lease_ms"]
+            until = 0 if work.claimed > asked.place else passed(begun, details["lease_ms"])
             work.lease = Lease(asked.client, asked, until)
+            work.reply = asked
             work.least = work.most = attempt
             work.done = Sure.NO
             work.dead = Sure.NO
@@ -225,7 +234,8 @@ class Groups:
             work = gathering.work(msg_id)
             details["before"][msg_id] = replace(work)
             work.changes += 1
-            if details["op"] == "extend" and (work.lease is None or work.lease.client is not asked.client):
+            known = work.lease is not None and work.lease.client is asked.client and not gathering.under_way
+            if details["op"] == "extend" and not known:
                 work.claimed = asked.place
             if gathering.under_way:  # it may be in a reply that is not made yet, and will not be in it
                 work.most = min(work.most + 1, ATTEMPTS_MAX)
@@ -237,17 +247,16 @@ class Groups:
         msg_id = details["msg_id"]
         if msg_id is None:
             return list(dict.fromkeys(details["msg_ids"]))
-        lease = gathering.work(msg_id).lease
+        work = gathering.work(msg_id)
         details["listed"] = []
-        if lease is None or details["op"] != "ack":
+        details["whole"] = work.done is Sure.NO  # else what was listed before it may be left alone
+        if work.reply is None or details["op"] != "ack":
             return [msg_id]
-        if lease.until <= now and gathering.under_way:
+        if (work.lease is None or work.lease.until <= now) and gathering.under_way:
             self._blur(gathering)  # it may be in another reply by now, which is on its way to the same client
-        listed = lease.fetch.details["listed"]
+        listed = work.reply.details["listed"]
         before = listed[: listed.index(msg_id)] if msg_id in listed else []
-        details["listed"] = [
-            each for each in before if (held := gathering.work(each).lease) and held.fetch is lease.fetch
-        ]
+        details["listed"] = [each for each in before if gathering.work(each).reply is work.reply]
         return [*details["listed"], msg_id]
 
     def _blur(self, gathering: Gathering) -> None:
@@ -264,7 +273,7 @@ class Groups:
             return
         if op == "extend":
             if work.lease is not None:
-                work.lease = replace(work.lease, until=min(work.lease.until, now + details["lease_ms"]))
+                work.lease = replace(work.lease, until=min(work.lease.until, passed(now, details["lease_ms"])))
             return
         work.lease = None
         work.not_before = 0
@@ -294,8 +303,13 @@ class Groups:
             if msg_id in refused:
                 self._may_be_refused(asked, gathering, msg_id, former, reply)
                 if untouched:
-                    gathering.works[msg_id] = former
+                    # But for the leases that may have run out meanwhile.
+                    dead = work.dead if work.most == ATTEMPTS_MAX else former.dead
+                    work = gathering.works[msg_id] = replace(former, most=max(former.most, work.most), dead=dead)
+                    if reply["error"] == f"message {msg_id} is done" and not work.overlaps:
+                        work.done = Sure.YES
             elif untouched:
+                self._may_be_done(asked, msg_id, former)
                 self._certain(asked, work, former, msg_id in details.get("listed", ()))
             elif details["op"] == "ack" and msg_id not in details.get("listed", ()):
                 work.done = Sure.PERHAPS if work.lease is not None else work.done
@@ -313,20 +327,30 @@ class Groups:
             unsure = details["attempt"] is not None and not details["attempt"] == work.least == work.most
             demand(unsure, f"{details['op']} of message {msg_id} was answered {reply}")
 
+    def _may_be_done(self, asked: Asked, msg_id: int, work: Work) -> None:
+        """An ACK was carried out: nobody extends what somebody else holds, unless he names the attempt."""
+        lease = work.lease
+        if asked.details["op"] != "extend" or asked.details["attempt"] is not None or lease is None:
+            return
+        there = not lease.client.gone and not lease.client.leaving
+        held = lease.until > asked.at and there and work.claimed <= lease.fetch.place
+        demand(not held or lease.client is asked.client, f"message {msg_id} was extended by another")
+
     def _certain(self, asked: Asked, work: Work, former: Work, listed: bool) -> None:
         details = asked.details
         op = details["op"]
         if op == "ack":
             held = former.lease is not None and former.lease.until > asked.at
-            work.done = Sure.YES if (held or not listed) and not work.overlaps else Sure.PERHAPS
+            sure = not work.overlaps and (not listed or (held and details["whole"]))
+            work.done = Sure.YES if sure else Sure.PERHAPS
             work.dead = Sure.NO if work.done is Sure.YES else work.dead
         elif op == "nack":
             work.done = Sure.NO
             work.dead = Sure.YES if former.least >= ATTEMPTS_MAX else work.dead
-            work.not_before = asked.at + details["delay_ms"]
+            work.not_before = passed(asked.at, details["delay_ms"]) if details["delay_ms"] else 0
         elif op == "extend":
             fetch = asked if former.lease is None else former.lease.fetch
-            work.lease = Lease(asked.client, fetch, asked.at + details["lease_ms"], asked.place)
+            work.lease = Lease(asked.client, fetch, passed(asked.at, details["lease_ms"]), asked.place)
         elif op == "dead":
             work.dead = Sure.YES
         elif op == "revive":
@@ -345,9 +369,12 @@ class Groups:
         self._may_be_given(gathering, letter, now)
         work = gathering.work(letter.msg_id)
         work.member = subscription
-        work.lease = None
-        work.done = work.dead = Sure.NO
+        work.lease = work.reply = None
         work.changes += 1
+        if work.done is not Sure.NO or work.dead is not Sure.NO:
+            # What made it open again, a revive or a start over, may not be durable: a crash may undo both.
+            work.done = work.dead = Sure.PERHAPS
+            self._reopened.append((work, work.changes))
         subscription.untaken.append((end, letter.msg_id))
         self.given += 1
 
@@ -358,6 +385,7 @@ class Groups:
             gathering = self.gathering(subscription.box, subscription.group or "", 0)
             work = gathering.work(msg_id)
             work.member = None
+            work.changes += 1
             work.taken = not work.overlaps
             work.done = Sure.YES if work.done is Sure.YES else Sure.PERHAPS
             self._taken.append((gathering, msg_id, work))
@@ -366,7 +394,9 @@ class Groups:
         """A member's connection is gone: what its socket has not taken goes to others, and perhaps what it took just now."""
         gathering = self.gathering(subscription.box, subscription.group or "", 0)
         while subscription.untaken:
-            gathering.work(subscription.untaken.popleft()[1]).member = None
+            work = gathering.work(subscription.untaken.popleft()[1])
+            work.member = None
+            work.changes += 1
         for taken in self._taken:
             if taken[0] is gathering and _is_open(office, gathering, taken[1]):
                 taken[2].taken = False
@@ -374,8 +404,9 @@ class Groups:
     # commits and restarts
 
     def commit_begun(self, office: PostOffice) -> None:
-        """What receivers have taken up to now becomes durable with this commit."""
+        """What receivers were given, and have taken, up to now becomes durable with this commit."""
         self._in_commit = [work for gathering, msg_id, work in self._taken if not _is_open(office, gathering, msg_id)]
+        self._reopened_in_commit = list(self._reopened)
 
     def commit_ended(self) -> None:
         """That commit is durable."""
@@ -385,6 +416,11 @@ class Groups:
         kept = {id(work) for work in self._in_commit}
         self._taken = [each for each in self._taken if id(each[2]) not in kept]
         self._in_commit = []
+        for work, changes in self._reopened_in_commit:
+            if work.changes == changes:
+                work.done = work.dead = Sure.NO
+        del self._reopened[: len(self._reopened_in_commit)]
+        self._reopened_in_commit = []
 
     def restarted(self) -> None:
         """A new process: what was under way may be, or not."""
@@ -397,6 +433,8 @@ class Groups:
                 work.taken = False
         self._taken = []
         self._in_commit = []
+        self._reopened = []
+        self._reopened_in_commit = []
 
     def abandoned(self, asked: Asked, now: int) -> None:
         """The client of a FETCH has gone: should the broker crash before what it got is given back durably, that counts."""
@@ -414,7 +452,7 @@ class Groups:
     def must_be_given(self, gathering: Gathering, now: int) -> list[Letter]:
         """What there certainly is to give when no lease and no delay is running any more."""
         found = []
-        for letter in gathering.box.visible(31, now):
+        for letter in self.model.seen(gathering.box, 31, now):
             work = gathering.works.get(letter.msg_id)
             if letter.msg_id >= gathering.first and (
                 work is None

@@ -24,6 +24,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     def __init__(self, now: int, after: Callable[[], None]) -> None:
         self.now = now
+        # The last moment at which everything was done that there was to do.
+        self.idle_at = now
         self.failures: list[str] = []
         self.protocol_factory: Callable[[], Any] | None = None
         self._epoch = now
@@ -44,6 +46,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         """Run at most so many callbacks; with the default all there are, until nothing is left to do at this moment."""
         for _ in range(callbacks):
             if not self._ready:
+                self.idle_at = self.now
                 return
             handle = self._ready.popleft()
             if not handle.cancelled():

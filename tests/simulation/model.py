@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ REFUSING_MS = 3_000
 DEFAULT_TTL = 86_400
 # A Nats-Msg-Id that is said again within this time is a repeat.
 WINDOW_MS = 120_000
+# Timers are due at whole ticks.
+TICK_MS = 4
 _BLOCK_HEAD = 32
 _RECORD = struct.Struct("<IIQQQ")
 
@@ -40,9 +42,10 @@ def demand(condition: object, sentence: str) -> None:
 
 @dataclass(eq=False)
 class Letter:
-    """A message, from the moment when the broker reads it. `end`: when it expires by its own ttl (Unix ms), 0 for never.
+    """A message, from the moment when the broker reads it. Times in Unix ms, 0 for never, or for at once.
 
-    `name`, `key`: its Nats-Msg-Id and mq9-key, "" without one. `replaced`: a later one with its key is stored. `stored_at`: Unix ms.
+    `end`: when it expires by its own ttl. `visible`: when it may first be seen. `hopeless`: it would never be, and is to be refused.
+    `name`, `key`: its Nats-Msg-Id and mq9-key, "" without one. `replaced`: a later one with its key is stored.
     """
 
     token: int
@@ -57,11 +60,22 @@ class Letter:
     key: str = ""
     replaced: bool = False
     stored_at: int = 0
+    visible: int = 0
+    hopeless: bool = False
 
     def live(self, now: int) -> bool:
-        """Whether it is stored and may be seen at `now` (Unix ms)."""
+        """Whether it is stored, and neither gone nor over at `now` (Unix ms)."""
         box = self.box
         return box is not None and box.letters.get(self.msg_id) is self and not 0 < self.end <= now and box.live(now)
+
+    @property
+    def tick(self) -> int:
+        """When its delay ends, by the broker's timers."""
+        return -(-self.visible // TICK_MS) * TICK_MS
+
+    def has_appeared(self, idle_at: int) -> bool:
+        """Whether it must be seen by a broker that had nothing to do at `idle_at` (Unix ms)."""
+        return not self.visible or max(self.tick, self.stored_at) < idle_at
 
     def __str__(self) -> str:
         return f"message {self.msg_id} ({PRIORITIES[self.rank]}, token {self.token})"
@@ -90,32 +104,42 @@ class Box:
         """Whether it is there at `now` (Unix ms)."""
         return not self.over and not self.lapsed and not 0 < self.end <= now
 
-    def first_of(self, letter: Letter) -> Letter | None:
-        """The stored message that a message repeats, None: it repeats none."""
+    def first_of(self, letter: Letter, perhaps: bool = False) -> Letter | None:
+        """The stored message that a message repeats, None: it repeats none. `perhaps`: or may repeat, sent when that was stored."""
         firsts = [
             each
             for each in self.named.get(letter.name, ())
-            if 0 <= letter.at - each.at < WINDOW_MS or each.at <= letter.at <= each.stored_at
+            if 0 <= letter.at - each.at < WINDOW_MS or each.at <= letter.at < each.stored_at + perhaps
         ]
         return firsts[-1] if firsts and letter.name else None
+
+    def is_of(self, box: Box | None) -> bool:
+        """Whether it is this mailbox, perhaps renewed since."""
+        return box is not None and (self is box or 0 < self.number == box.number)
 
     def finish(self) -> None:
         """It is gone, and everything in it."""
         self.over = True
         self.letters.clear()
 
+    def stored(self, now: int) -> Iterator[Letter]:
+        """The messages that it has at `now`, those included that are delayed."""
+        return (letter for letter in self.letters.values() if letter.live(now))
+
     def visible(self, mask: int, now: int) -> Iterator[Letter]:
-        """The messages of the priorities in `mask` that may be seen at `now`."""
-        if self.live(now):
-            for letter in self.letters.values():
-                if mask >> letter.rank & 1 and not 0 < letter.end <= now:
-                    yield letter
+        """The messages of the priorities in `mask` that may be seen at `now`: of those whose delay is just over, all."""
+        return (letter for letter in self.stored(now) if mask >> letter.rank & 1 and letter.visible <= now)
 
 
 class Model:
-    """Everything that may be expected of one broker, over all its restarts."""
+    """Everything that may be expected of one broker, over all its restarts.
 
-    def __init__(self) -> None:
+    Arguments:
+        idle_at: gives the last moment at which the broker had nothing to do, Unix ms.
+    """
+
+    def __init__(self, idle_at: Callable[[], int]) -> None:
+        self._idle_at = idle_at
         self.boxes: dict[str, Box] = {}
         self.by_number: dict[int, Box] = {}
         self.letters: dict[int, Letter] = {}
@@ -136,12 +160,18 @@ class Model:
         box = self.boxes.get(name)
         return box if box is not None and box.live(now) else None
 
+    def seen(self, box: Box, mask: int, now: int) -> Iterator[Letter]:
+        """As `Box.visible`, without those whose delay is just over, and that the broker may not have shown yet."""
+        return (letter for letter in box.visible(mask, now) if letter.has_appeared(self._idle_at()))
+
     def ended_since(self, since: int) -> bool:
         """Whether something has come to its end at `since` or later, but not in the future: the broker may take a moment to notice."""
         now = since + 100
         boxes = [box for box in self.boxes.values() if not box.over]
         return any(
-            since < end <= now for box in boxes for end in (box.end, *(each.end for each in box.letters.values()))
+            since < end <= now
+            for box in boxes
+            for end in (box.end, *(end for each in box.letters.values() for end in (each.end, each.visible)))
         )
 
     # what is asked
@@ -155,13 +185,16 @@ class Model:
             end = now + details["ttl"] * 1_000 if details["ttl"] else 0
             letter = Letter(details["token"], box, details["rank"], details["size"], end, now)
             letter.name, letter.key = details["id"] or "", details["key"] or ""
+            letter.visible = passed(now, details["delay_ms"]) if details["delay_ms"] else 0
+            letter.hopeless = any(0 < ends <= letter.visible for ends in (end, 0 if box is None else box.end))
             self.letters[letter.token] = details["letter"] = letter
         elif asked.what == "receive":
             self._subscribed(details["subscription"], box)
         elif asked.what == "unsubscribe":
             self.ended(details["subscription"])
         elif asked.what == "list":
-            details["there"] = set() if box is None else {letter.msg_id for letter in box.visible(31, now)}
+            details["there"] = set() if box is None else {letter.msg_id for letter in self.seen(box, 31, now)}
+            details["perhaps"] = set() if box is None else {letter.msg_id for letter in box.visible(31, now)}
         elif asked.what == "lease":
             self.groups.asked_lease(asked, box, now)
         elif asked.what == "ack":
@@ -199,7 +232,7 @@ class Model:
                 if letter.msg_id:  # rewritten
                     demand(letter.msg_id == msg_id, f"{letter} is stored anew as {msg_id}")
                     continue
-                demand(not letter.refused, f"token {token} was refused, and is stored")
+                demand(not letter.refused and not letter.hopeless, f"token {token} was refused, and is stored")
                 demand(msg_id > self.highest, f"msg_id {msg_id} comes after {self.highest}")
                 self.highest = letter.msg_id = msg_id
                 box = letter.box
@@ -238,7 +271,7 @@ class Model:
     def _send_answered(self, asked: Asked, reply: dict[str, Any], code: int | None, now: int) -> None:
         letter: Letter = asked.details["letter"]
         if code is None and reply.get("duplicate"):
-            first = letter.box.first_of(letter) if letter.box is not None else None
+            first = letter.box.first_of(letter, perhaps=True) if letter.box is not None else None
             demand(not letter.msg_id, f"{letter} is stored, and said to be a repeat")
             demand(first and reply["msg_id"] == first.msg_id, f"token {letter.token} repeats {first}, not {reply}")
             self.repeats += 1
@@ -255,7 +288,8 @@ class Model:
             )
         else:
             letter.refused = True
-            demand(code in (503, 507) and not letter.msg_id, f"{letter} was refused: {reply}")
+            allowed = code in (503, 507) or (code == 400 and letter.hopeless)
+            demand(allowed and not letter.msg_id, f"{letter} was refused: {reply}")
 
     def _create_answered(self, asked: Asked, reply: dict[str, Any], code: int | None, now: int) -> None:
         details = asked.details
@@ -350,11 +384,14 @@ class Model:
             letter = self.letters[token_of(item["payload"].encode())]
             demand(letter.box is box and letter.msg_id == item["msg_id"], f"fetch gave {item}")
             demand(
-                letter.msg_id in details["there"] or letter.stored_at >= asked.at or letter.live(now),
+                letter.msg_id in details["perhaps"]
+                or max(letter.stored_at, letter.visible) >= asked.at
+                or letter.live(now),
                 f"{letter} was listed",
             )
             demand(PRIORITIES[letter.rank] == item["priority"], f"{letter} was listed as {item['priority']}")
-        still = {letter.msg_id for letter in box.visible(31, now)} & details["there"]
+            demand(letter.visible <= now, f"{letter} was listed before its time")
+        still = {letter.msg_id for letter in box.stored(now)} & details["there"]
         missing = {msg_id for msg_id in still - set(listed) if not reply["next"] or msg_id <= reply["next"]}
         demand(not missing, f"fetch left out {sorted(missing)}")
 
@@ -379,6 +416,7 @@ class Model:
         demand(len(frame.payload) == letter.size, f"{letter} came with another payload")
         demand(int(frame.headers[b"mq9-time"]) == letter.at, f"{letter} was sent at {letter.at}, not {frame.headers}")
         demand(letter.live(now), f"{letter} was given to a receiver when it was gone")
+        demand(letter.visible <= now, f"{letter} came {letter.visible - now} ms before its time")
         if subscription.maximum:
             demand(len(subscription.given) < subscription.maximum, f"{letter} came after the last that was asked for")
         return letter
@@ -388,21 +426,29 @@ class Model:
         letter = self.given(subscription, frame, now)
         demand(letter.msg_id not in subscription.given, f"{letter} came twice")
         place = (letter.rank, letter.msg_id)
-        more = False
+        is_late = letter.msg_id < subscription.cursors.get(letter.rank, 0)
+        more = perhaps = False
         for other in letter.box.visible(subscription.mask, now) if letter.box is not None else ():
-            if other is not letter and other.msg_id not in subscription.given:
-                more = True
-                demand((other.rank, other.msg_id) > place, f"{letter} came before {other}")
+            if other is letter or other.msg_id in subscription.given:
+                continue
+            perhaps = True
+            if not other.has_appeared(self._idle_at()):
+                continue
+            more = True
+            # Who is past both gets them as they have appeared.
+            later = is_late and other.rank == letter.rank and other.tick > letter.tick
+            demand((other.rank, other.msg_id) > place or later, f"{letter} came before {other}")
         pending = int(frame.headers[b"mq9-pending"])
-        demand((pending > 0) == more, f"{letter} came with mq9-pending {pending}")
+        demand(perhaps if pending else not more, f"{letter} came with mq9-pending {pending}")
         subscription.given.add(letter.msg_id)
+        subscription.cursors[letter.rank] = max(letter.msg_id, subscription.cursors.get(letter.rank, 0))
 
     def all_given(self, subscription: Subscription, now: int) -> None:
         """Nothing happens any more: a plain receiver that reads has everything."""
         box = subscription.box
         if not subscription.ended and box.live(now) and subscription.group is None:
             missing = [
-                str(each) for each in box.visible(subscription.mask, now) if each.msg_id not in subscription.given
+                str(each) for each in self.seen(box, subscription.mask, now) if each.msg_id not in subscription.given
             ]
             demand(not missing, f"a receiver never got {missing}")
 
@@ -430,7 +476,7 @@ class Model:
         states: list[Box | None] = [state]
         for asked in pending:
             details = asked.details
-            if asked.what == "remove" and state is not None and state is details["box"]:
+            if asked.what == "remove" and state is not None and state.is_of(details["box"]):
                 state = replace(state, over=True)
             elif asked.what == "create":
                 ttl = details["ttl"]
@@ -467,11 +513,12 @@ class Model:
         """Find out which of the deletions that were under way have become durable; nothing else may be missing or too much."""
         mailbox = office.get(box.name.encode(), now)
         assert mailbox is not None
-        listed = {msg_id for msg_id, *_ in mailbox.page(0, 31, 100_000, now)}
+        listed = {letter.msg_id for letter in self.letters.values() if mailbox.look_up(letter.msg_id, now) is not None}
         uncertain = {
             asked.details["msg_id"] for asked in pending if asked.what == "delete" and asked.details["box"] is box
         }
-        there = {letter.msg_id for letter in box.visible(31, now)}
+        there = {letter.msg_id for letter in box.stored(now)}
+        demand(mailbox.count == len(listed), f"{mailbox.count} messages for {sorted(listed)}")
         demand(listed <= there, f"{sorted(listed - there)} came back")
         demand(there - listed <= uncertain, f"{sorted(there - listed - uncertain)} were lost")
         for msg_id in there - listed:
@@ -495,6 +542,11 @@ def records(block: bytes) -> Iterator[tuple[int, int, int, int]]:
         size, _, msg_id, place, _ = _RECORD.unpack_from(block, at)
         yield msg_id, place & ((1 << 48) - 1), place >> 48 & 255, token_of(block[at : at + size])
         at += size
+
+
+def passed(at: int, milliseconds: int) -> int:
+    """The first Unix ms at which so much has passed for certain: what happened at `at` may have happened up to a millisecond later."""
+    return at + 1 + milliseconds
 
 
 def payload_of(token: int, size: int) -> bytes:

@@ -39,7 +39,7 @@ class Simulation:
     def __init__(self, seed: int, steps: int = STEPS) -> None:
         self.random = Random(seed)
         self.steps = steps
-        self.world = World(self.random)
+        self.world = World(self.random, self.random.choice((4_096, 4_096, 3, 1)))
         self.tokens = 0
         # A seed has a character of its own, so that rare things come together in some.
         self.sizes = self.random.choice([(0, 50), (0, 50), (200, 3_000), (0, 60_000)])
@@ -49,6 +49,7 @@ class Simulation:
         self.grouped = self.random.choice((0, 1, 2))
         self.named = self.random.choice((0.0, 0.2, 0.6))
         self.keyed = self.random.choice((0.0, 0.1, 0.5))
+        self.delays = self.random.choice(((0,), (0, 0, 0, 5, 50), (0, 0, 3, 700, 3_000, 30_000)))
         self.lease_ms = self.random.choice(((30_000,), (10, 1_000, 30_000), (5, 50)))
         self.admin = self.world.connect()
         actions: list[tuple[int, Callable[[], object]]] = [
@@ -115,10 +116,13 @@ class Simulation:
             key = random.choice(KEYS) if random.random() < self.keyed else None
             if key is not None:
                 headers["mq9-key"] = key
+            delay_ms = random.choice(self.delays)
+            if delay_ms:
+                headers["mq9-delay"] = f"{delay_ms / 1_000:.3f}"
             subject = f"$mq9.AI.MAILBOX.MSG.{name}.{PRIORITIES[rank]}"
             self.world.ask(
                 self.pick(), "send", subject, payload, headers or None, silent=random.random() < 0.2,
-                name=name, token=self.tokens, rank=rank, ttl=ttl, size=len(payload), id=msg_id, key=key,
+                name=name, token=self.tokens, rank=rank, ttl=ttl, size=len(payload), id=msg_id, key=key, delay_ms=delay_ms,
             )  # fmt: skip
 
     def create(self) -> None:

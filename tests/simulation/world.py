@@ -38,13 +38,15 @@ class World:
 
     Arguments:
         random: from which all chance comes.
+        slice_max: how many timers the broker fires, and open messages a group looks at, in one slice of time.
     """
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, slice_max: int) -> None:
         self.random = random
+        self.slice_max = slice_max
         self.durable = Durable()
         self.trouble = Trouble()
-        self.model = Model()
+        self.model = Model(self._idle_at)
         self.clients: list[Client] = []
         self.log: deque[str] = deque(maxlen=LOG_LINES)
         self.asked_count = 0
@@ -64,6 +66,10 @@ class World:
         """Unix ms."""
         return self.loop.now
 
+    def _idle_at(self) -> int:
+        """Until when whatever was due has happened: a broker that is about to stop lets nothing appear any more."""
+        return self.loop.idle_at if self._ending_at is None else self._ending_at
+
     def note(self, line: str) -> None:
         """Add a line to the log."""
         self.log.append(f"{self.now - BEGINNING_MS:>9} {line}")
@@ -73,6 +79,7 @@ class World:
     def start(self, now: int) -> None:
         """Start a broker with what is durable."""
         self.server: Server | None = None
+        self._ending_at: int | None = None
         self._begun = (0, 0)
         self.loop = SimulatedLoop(now, self._after)  # type: ignore[abstract] # the broker asks no more of a loop
         asyncio._set_running_loop(self.loop)
@@ -80,12 +87,14 @@ class World:
             self.durable, self.trouble, self._pick, self._commit_begun, self._commit_ended, self._troubled
         )
         server = SimulatedServer(self.config, clock=lambda: self.loop.now, store=self.store)
+        server.tick_budget = self.slice_max
         starting = self.loop.create_task(server.start())
         while not starting.done():
             self.loop.run(1)
         starting.result()
         self.server = server
         self.office = server.office
+        self.office.groups.slice_max = self.slice_max
         self.model.restarted(self.office, now)
         self.loop.run()
 
@@ -102,6 +111,7 @@ class World:
         """Stop the broker in order, and start it again."""
         assert self.server is not None
         self.note("restart")
+        self._ending_at = self.loop.idle_at
         stopping = self.loop.create_task(self.server.stop())
         self.loop.run()
         for _ in range(2_000):
@@ -311,7 +321,7 @@ class World:
         live = [box for box in self.model.boxes.values() if box.live(now)]
         demand(office.backlog == 0 and not office.unsettled, f"a backlog of {office.backlog}, {dict(office.unsettled)}")
         demand(len(office.mailboxes) == len(live), f"{len(office.mailboxes)} mailboxes for {len(live)}")
-        there = [letter for box in live for letter in box.visible(31, now)]
+        there = [letter for box in live for letter in box.stored(now)]
         demand(office.messages == len(there), f"{office.messages} messages for {len(there)}")
         rows = len(self.durable.tables[Table.MAILBOXES])
         demand(rows == len(live), f"{rows} rows of mailboxes for {len(live)}")

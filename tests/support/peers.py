@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 BUILT: Final = Path(__file__).parents[2] / ".tools" / "bin"
 NATS: Final = "nats"
 DEBIAN_NATS_SERVER: Final = "nats-server"
-NEW_NATS_SERVER: Final = "nats-server-2.12"
+NEW_NATS_SERVER: Final = "nats-server-2.15"
 MONITOR: Final = "nats-monitor"
 SYSTEM: Final = "/usr/sbin:/usr/local/sbin"
 REQUIRING: Final = ("CI", "MQ9_REQUIRE_PEERS")

@@ -1,7 +1,7 @@
 //go:build tools
 
-// Package tools pins the programs that the tests drive: go.mod and go.sum beside this file fix their versions and everything they are
-// built from, and ../install-peers.sh builds them.
+// Package tools pins the programs that the tests and the benchmark drive: go.mod and go.sum beside this file fix their versions and everything they are
+// built from, and ../peers.py builds them.
 package tools
 
 import (

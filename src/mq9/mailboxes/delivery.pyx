@@ -272,10 +272,9 @@ cdef class Delivery:
         wanted, self._wanted = self._wanted, []
         return wanted
 
-    def loaded(self, uint64_t number, bytes data not None):
-        """A wanted block was read."""
+    def keep(self, uint64_t number, bytes data not None):
+        """A block was read: keep it in memory for a while."""
         self.cache.put(Block(number, data))
-        self.look_again(number)
 
     def damaged(self, uint64_t number):
         """A wanted block cannot be read, now or ever: its messages are passed over."""

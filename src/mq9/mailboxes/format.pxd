@@ -118,4 +118,15 @@ cdef inline const char* record_field(const char* record, int flag) noexcept nogi
     return at
 
 
+# The row of a handout: a version byte, then for each of its unfinished messages
+#
+#    0  u64  msg_id
+#    8  u64  when it is due, Unix ms
+#   16  u8   its state, the rank of its priority, attempts
+#   19  u16  size of the reason, which follows
+cdef enum:
+    HANDOUT_ROW_VERSION = 1
+    HANDOUT_ITEM = 21
+
+
 cdef bint record_is_sound(const char* record, size_t room) noexcept nogil

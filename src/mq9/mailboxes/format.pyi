@@ -41,7 +41,6 @@ class GroupRow(NamedTuple):
 
 class HandoutRow(NamedTuple):
     items: list[tuple[int, int, int, int, int, bytes]]
-    def pack(self, key: bytes) -> bytes: ...
     @classmethod
     def unpack(cls, key: bytes, value: bytes) -> Self: ...
 

@@ -201,23 +201,18 @@ class GroupRow(NamedTuple):
 
 
 class HandoutRow(NamedTuple):
-    """The unfinished messages of a handout, in their order: (msg_id, due in Unix ms, state, rank, attempts, reason) for each."""
+    """The unfinished messages of a handout, in their order: (msg_id, due in Unix ms, state, rank, attempts, reason) for each.
+
+    groups.pyx writes it, for every FETCH and every ACK.
+    """
 
     items: list
-
-    def pack(self, key):
-        """The value of the row under `key`."""
-        parts = [bytes([_ROW_VERSION])]
-        for msg_id, due, state, rank, attempts, reason in self.items:
-            parts.append(_HANDOUT_ITEM.pack(msg_id, due, state, rank, attempts, len(reason)))
-            parts.append(reason)
-        return seal_row(key, b"".join(parts))
 
     @classmethod
     def unpack(cls, key, value):
         """Raises DamagedError."""
         body = open_row(key, value)
-        if body[:1] != bytes([_ROW_VERSION]):
+        if body[:1] != bytes([HANDOUT_ROW_VERSION]):
             raise DamagedError("has a wrong version")
         items, at = [], 1
         while at < len(body):

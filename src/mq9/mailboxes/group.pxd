@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from mq9.mailboxes.appeared cimport Appeared
 from mq9.mailboxes.index cimport Entry, LevelCursor
 from mq9.mailboxes.mailbox cimport LEVELS, Mailbox, Receiver
 from mq9.mailboxes.timers cimport TimerOwner, Timers
@@ -12,7 +13,7 @@ cdef enum OpenState:
     LAPSED                     # its lease ran out: to be leased again, but an ack still counts
     RETURNED                   # given back: to be leased again when it is due
     DEAD
-    DONE                       # finished, and kept in mind because the group was sent back behind it
+    DONE                       # finished, and kept in mind because it would be given out again otherwise
 
 cdef struct Open:
     # A message that the group was given and has not finished.
@@ -69,12 +70,15 @@ cdef class Group:
     cdef list _again                       # for each level a heap of msg_ids that are to be given out again; None until used
     cdef dict _former                      # msg_id → clients that held it before, in their order
     cdef object _retried                   # msg_id → attempts of those done lately that needed more than one
+    cdef Appeared appeared                 # what has appeared in the mailbox
+    cdef uint64_t heard        # its place in that: what stands before it is taken up, if it lies below a cursor
+    cdef uint64_t heard_ms     # of what appeared up to then (Unix ms) it has heard
     cdef Handout _late                     # where messages that appear below the cursor are put
+    cdef list _kept                        # msg_ids of those that are kept in mind as done until all of a tick is heard; None until used
     cdef set changed                       # Handouts whose rows are to be written
     cdef readonly object fetches           # those who wait for messages, as keys in their order; None until used
     cdef readonly list members             # its receivers
     cdef readonly set stored               # numbers of the Handouts that may have rows
-    cdef uint64_t late_ms                  # while loading: delayed messages that appeared up to then are in its rows
     cdef uint64_t overlap      # what is open up to here may lie above the cursors
     cdef bint receivers_first
     cdef bint stirred          # it may have something to give to those who wait
@@ -95,7 +99,14 @@ cdef class Group:
     cdef int _remember(self, const Open* item) except -1
     cdef int put_back(self, Handout handout, Open* item, OpenState state, uint64_t due, uint64_t now) except -1
     cdef int bury(self, Handout handout, Open* item, bytes reason) except -1
-    cdef int appeared(self, int rank, uint64_t msg_id) except -1
+    cpdef bint is_there(self, uint64_t msg_id, uint64_t now) except -1
+    cpdef bint was_leased_again(self, uint64_t msg_id, uint64_t holder, attempt) except -1
+    cdef bint hear(self) except -1
+    cdef int _take_up(self, int rank, uint64_t msg_id) except -1
+    cdef bint _hears_more(self) noexcept
+    cdef uint64_t heard_until(self) noexcept
+    cdef int keep(self, uint64_t msg_id) except -1
+    cdef int forget_kept(self, Py_ssize_t budget) except -1
     cdef int hand(self, Choice* choice, Receiver receiver) except -1
     cdef int written(self, Handout handout, uint64_t position) except -1
     cdef int _offer(self, int rank, uint64_t msg_id) except -1
@@ -109,6 +120,8 @@ cdef class Ledger:
     # What all groups of a post office share.
     cdef readonly Timers timers
     cdef list dirty
+    cdef public Py_ssize_t slice_max       # open messages that a group looks at in one go
+    cdef list keeping                      # groups that keep messages in mind as done, to be forgotten
     cdef object _has_work
     cdef object _wants_run
     cdef object _wake

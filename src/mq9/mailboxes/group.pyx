@@ -14,13 +14,17 @@ from heapq import heappop, heappush
 from libc.stdlib cimport free, realloc
 from libc.string cimport memmove
 
+from mq9.mailboxes.appeared cimport Appearance, AppearedCursor, appearance_place, appearance_rank
 from mq9.mailboxes.index cimport ENTRY_OFFERED, Level, entry_expires, entry_is_gone, level_count_after, level_find, level_peek, level_seek
+from mq9.mailboxes.timers cimport passed
 
 cdef enum:
     # Bytes of a FETCH reply for a message beyond its payload, about.
     ITEM_OVERHEAD = 160
     # Messages that appeared below the cursor, in one row.
     LATE_MAX = 256
+    # Open messages that a group looks at in one go: a slice of time.
+    SLICE_MAX = 4096
     # Messages whose number of attempts is remembered after they are done.
     RETRIED_MAX = 1024
     # With fewer open messages nobody looks whether some of them are gone.
@@ -46,6 +50,8 @@ cdef class Ledger:
     def __init__(self, Timers timers not None, has_work, wants_run, wake):
         self.timers = timers
         self.dirty = []
+        self.keeping = []
+        self.slice_max = SLICE_MAX
         self.stirred = deque()
         self._has_work = has_work
         self._wants_run = wants_run
@@ -196,12 +202,12 @@ cdef class Handout(TimerOwner):
         cdef uint32_t at
         return [(self.items[at].msg_id, self.items[at].attempts) for at in range(self.count)]
 
-    def leased(self):
-        """As `listing`, of those that are leased, or were and are nobody else's: not of what was given back or is dead."""
+    def leased(self, uint64_t holder):
+        """As `listing`, of those that are leased to a client, or were and nobody else's since: not of what was given back or is dead."""
         cdef uint32_t at
         return [
             (self.items[at].msg_id, self.items[at].attempts)
-            for at in range(self.count) if self.items[at].state in (LEASED, LAPSED)
+            for at in range(self.count) if self.items[at].state in (LEASED, LAPSED) and self.items[at].holder == holder
         ]
 
 
@@ -211,13 +217,19 @@ cdef class Group:
     Arguments:
         ledger: of the post office.
         mailbox: on which it works.
+        appeared: what has appeared in the mailbox.
         name: its name.
         number: unique among the groups that the mailbox ever had.
     """
 
-    def __init__(self, Ledger ledger not None, Mailbox mailbox not None, bytes name not None, uint32_t number):
+    def __init__(
+        self, Ledger ledger not None, Mailbox mailbox not None, Appeared appeared not None, bytes name not None, uint32_t number
+    ):
         self.ledger = ledger
         self.mailbox = mailbox
+        self.appeared = appeared
+        self.heard = appeared.end
+        self.heard_ms = ledger.timers.finished()
         self.name = name
         self.number = number
         self.open = {}
@@ -240,6 +252,9 @@ cdef class Group:
         cdef LevelCursor cursor
         cdef Entry* entry
         cdef int rank
+        if self.heard != self.appeared.end and not self.hear():
+            self.ledger.stir(self)
+            return False
         for rank in range(LEVELS):
             level = self.mailbox.levels[rank]
             if level == NULL or not mask >> rank & 1:
@@ -330,6 +345,7 @@ cdef class Group:
         cdef Choice choice
         cdef Open* item
         cdef size_t size = 0, cost
+        cdef uint64_t until = passed(now, lease_ms)
         while (handout is None or handout.count < limit) and self.peek((1 << LEVELS) - 1, now, &choice):
             cost = <size_t>choice.entry.size * 4 // 3 + ITEM_OVERHEAD
             if handout is None:
@@ -339,12 +355,12 @@ cdef class Group:
             choice.entry.end |= ENTRY_OFFERED
             item = self.give(&choice, handout)
             item.state = LEASED
-            item.due = now + lease_ms
+            item.due = until
             item.holder = holder
             item.attempts += 1
             size += cost
         if handout is not None:
-            handout.watch(now + lease_ms)
+            handout.watch(until)
             self.touch(handout)
             self._tidy(now)
         return handout
@@ -376,7 +392,7 @@ cdef class Group:
 
     # what becomes of what was given out
 
-    def is_there(self, uint64_t msg_id, uint64_t now):
+    cpdef bint is_there(self, uint64_t msg_id, uint64_t now) except -1:
         """Whether its mailbox has the message at `now` (Unix ms)."""
         cdef int rank
         cdef Entry* entry = self.mailbox.find(msg_id, &rank)
@@ -394,7 +410,9 @@ cdef class Group:
     cdef int finish(self, Handout handout, Open* item) except -1:
         """The message is done."""
         self._remember(item)
-        if item.msg_id > self.cursors[item.rank]:  # else it would be given out when the cursor comes there
+        if item.msg_id > self.cursors[item.rank] or self._hears_more():  # else it would be given out again
+            if item.msg_id <= self.cursors[item.rank]:
+                self.keep(item.msg_id)
             item.state = DONE
             item.due = 0
             if handout.reasons is not None:
@@ -492,15 +510,18 @@ cdef class Group:
                 handout.reasons = {}
             handout.reasons[msg_id] = reason
 
-    def give_back(self, Handout handout not None, reached, uint64_t now):
-        """Of the handout, only the msg_ids in `reached` got to somebody: give the others out again, no attempt counted."""
+    def give_back(self, Handout handout not None, reached, uint64_t holder, uint64_t now):
+        """Of the handout, only the msg_ids in `reached` got to the client `holder`: give the others out again, no attempt counted.
+
+        What is on its way to a receiver is held by nobody: 0.
+        """
         cdef uint32_t at
         cdef Open* item
         if self.gone:
             return
         for at in range(handout.count):
             item = &handout.items[at]
-            if item.state not in (LEASED, HANDED) or item.msg_id in reached:
+            if item.state not in (LEASED, HANDED) or item.holder != holder or item.msg_id in reached:
                 continue
             if item.state == LEASED:
                 item.attempts -= 1
@@ -514,11 +535,80 @@ cdef class Group:
         if handout is not None:
             self.finish(handout, handout.find(msg_id))
 
-    cdef int appeared(self, int rank, uint64_t msg_id) except -1:
-        """A delayed message has become visible: below the cursor it would be taken for done."""
+    # what appears late
+
+    cdef bint hear(self) except -1:
+        """Take up what has appeared below the cursors, a slice of it; returns whether that was all.
+
+        Before that no cursor may move: what it passes counts as given out.
+        """
+        cdef AppearedCursor cursor
+        cdef const Appearance* item
+        cdef int rank
+        cdef Py_ssize_t taken = 0
+        self.appeared.seek(self.heard, &cursor)
+        while taken < self.ledger.slice_max:
+            item = self.appeared.next(&cursor)
+            if item == NULL:
+                self.heard = self.appeared.end
+                self.heard_ms = self.ledger.timers.finished()
+                return True
+            rank = appearance_rank(item)
+            self.heard = appearance_place(item) + 1
+            if item.msg_id <= self.cursors[rank]:
+                taken += 1
+                if item.msg_id not in self.open:  # a group that was loaded may have it
+                    self._take_up(rank, item.msg_id)
+        return False
+
+    def ready(self):
+        """As `hear`, whether there is anything to hear of or not: until that is true nothing may be asked of the group."""
+        return self.heard == self.appeared.end or self.hear()
+
+    cdef uint64_t heard_until(self) noexcept:
+        """Until when it has heard of everything that appeared, Unix ms; what appears later below a cursor, nobody has been given."""
+        return self.ledger.timers.finished() if self.heard == self.appeared.end else self.heard_ms
+
+    cdef bint _hears_more(self) noexcept:
+        """Whether it may have heard of messages that appeared after `heard_until`, which is what is stored."""
+        if self.heard != self.appeared.end or self.ledger.timers.is_halfway():
+            return True
+        self.heard_ms = self.ledger.timers.finished()
+        return False
+
+    cdef int keep(self, uint64_t msg_id) except -1:
+        """A message is done that a restart might take for one that has just appeared: keep it in mind until that is over."""
+        if self._kept is None:
+            self._kept = []
+            self.ledger.keeping.append(self)
+            self.ledger.timers.hurry()
+        self._kept.append(msg_id)
+        return 0
+
+    cdef int forget_kept(self, Py_ssize_t budget) except -1:
+        """Forget, with `budget` at most, those that were kept in mind for that; returns how many."""
+        cdef Handout handout
         cdef Open* item
-        if msg_id > self.cursors[rank]:
+        cdef Py_ssize_t done = 0
+        if self.gone or self._kept is None:
+            self._kept = None
             return 0
+        if not self.ready() or self._hears_more():
+            return self.ledger.slice_max
+        while self._kept and done < budget:
+            done += 1
+            msg_id = self._kept.pop()
+            handout = self.open.get(msg_id)
+            item = NULL if handout is None else handout.find(msg_id)
+            if item != NULL and item.state == DONE and item.msg_id <= self.cursors[item.rank]:
+                self.drop(handout, item)
+        if not self._kept:
+            self._kept = None
+        return done
+
+    cdef int _take_up(self, int rank, uint64_t msg_id) except -1:
+        """A message has appeared below the cursor."""
+        cdef Open* item
         if self._late is None or self._late.count >= LATE_MAX:
             self._late = Handout(self)
         item = self._late.add(msg_id, rank, 0)
@@ -583,9 +673,11 @@ cdef class Group:
                 finished = True
                 self._remember(item)
                 if item.msg_id <= self.cursors[item.rank]:
-                    self.forget_holders(item.msg_id)
-                    del self.open[item.msg_id]
-                    continue
+                    if not self._hears_more():
+                        self.forget_holders(item.msg_id)
+                        del self.open[item.msg_id]
+                        continue
+                    self.keep(item.msg_id)
                 item.state = DONE
                 item.due = 0
             handout.items[kept] = item[0]
@@ -605,6 +697,8 @@ cdef class Group:
         cdef Handout handout
         cdef Open* item
         cdef int rank
+        self.heard = self.appeared.end
+        self.heard_ms = self.ledger.timers.finished()
         for rank in range(LEVELS):
             self.cursors[rank] = from_id - 1 if from_id else 0
         for msg_id, handout in list(self.open.items()):
@@ -624,9 +718,13 @@ cdef class Group:
             item = handout.find(msg_id)
             state = "dead" if item.state == DEAD else "leased" if item.state in (LEASED, HANDED) else "waiting"
             return state, item.attempts
-        if handout is None and (rank >= LEVELS or msg_id > self.cursors[rank]):
+        if handout is None and (rank >= LEVELS or msg_id > self.cursors[rank] or self._has_not_heard_of(msg_id)):
             return "waiting", 0
         return "done", self._remembered(msg_id)[0]
+
+    def _has_not_heard_of(self, uint64_t msg_id):
+        """Whether a message has appeared below a cursor, and is not taken up yet."""
+        return self.heard != self.appeared.end and self.appeared.place_of(msg_id) >= self.heard
 
     def _remembered(self, uint64_t msg_id):
         """(attempts, clients that held it before the one that finished it) of a message that is done."""
@@ -637,7 +735,7 @@ cdef class Group:
         attempts, former = self._remembered(msg_id)
         return attempts > attempt if attempt is not None else holder in former
 
-    def was_leased_again(self, uint64_t msg_id, uint64_t holder, attempt):
+    cpdef bint was_leased_again(self, uint64_t msg_id, uint64_t holder, attempt) except -1:
         """Whether an open message was leased to somebody else since this client, or this attempt, had it."""
         cdef Handout handout = self.open[msg_id]
         cdef Open* item = handout.find(msg_id)

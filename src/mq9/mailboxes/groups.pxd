@@ -2,7 +2,8 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from mq9.mailboxes.group cimport Group, Ledger
+from mq9.mailboxes.appeared cimport Appeared
+from mq9.mailboxes.group cimport Group, Handout, Ledger
 from mq9.mailboxes.mailbox cimport Mailbox
 from mq9.mailboxes.timers cimport TimerOwner
 
@@ -30,6 +31,7 @@ cdef class MailboxGroups:
     cdef readonly dict attentive           # groups for which a FETCH waits, as keys
     cdef readonly dict readers             # FETCHes without a group that wait, as keys in their order
     cdef readonly uint64_t waiting         # FETCHes that wait
+    cdef readonly Appeared appeared
     cdef uint32_t next_number
 
 
@@ -38,10 +40,13 @@ cdef class Groups(Ledger):
     cdef list _loaded_late
     cdef list _loaded
     cdef dict _mailboxes                   # number → Mailbox, of those that have groups
-    cdef list _deferred                    # groups whose receivers go first this time
+    cdef list _deferred                    # groups that come next time: receivers go first, or not all is heard yet
     cdef dict _readers                     # mailboxes with FETCHes without a group, to be looked after
 
     cdef int stir_mailbox(self, Mailbox mailbox) except -1
     cdef int appeared(self, Mailbox mailbox, int rank, uint64_t msg_id) except -1
+    cdef int forget_kept(self, Py_ssize_t budget) except -1
+    cdef bytes _row_of(self, Handout handout)
     cdef int _leave(self, Fetch fetch) except -1
+    cdef int _list_loaded(self) except -1
     cdef int _dispatch(self, Group group, uint64_t now) except -1

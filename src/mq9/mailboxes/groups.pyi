@@ -1,5 +1,6 @@
 from collections.abc import Callable, Iterable
 
+from mq9.mailboxes.appeared import Appeared
 from mq9.mailboxes.batch import Batch
 from mq9.mailboxes.group import Group, Handout, Ledger
 from mq9.mailboxes.mailbox import Mailbox, Receiver
@@ -38,6 +39,7 @@ class MailboxGroups:
     attentive: Iterable[Group]
     readers: Iterable[Fetch]
     waiting: int
+    appeared: Appeared
     def __init__(self) -> None: ...
 
 class Groups(Ledger):

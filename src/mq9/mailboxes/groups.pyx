@@ -4,12 +4,18 @@ Each group has a row that says how far it is, and one for each handout with unfi
 group is when a batch is sealed, so that many changes cost one row (docs/protocol.md §4).
 """
 
+from bisect import bisect_right
 from collections import OrderedDict, deque
+from operator import itemgetter
+
+from libc.stdint cimport uint16_t
 
 from mq9.mailboxes.batch cimport Batch
 from mq9.mailboxes.group cimport DEAD, DONE, HANDED, LEASED, RETURNED, Choice, Handout, Open
 from mq9.mailboxes.mailbox cimport LEVELS
-from mq9.mailboxes.format import DamagedError, GroupRow, HandoutRow, group_key
+from mq9.mailboxes.format cimport HANDOUT_ITEM, HANDOUT_ROW_VERSION
+from mq9.mailboxes.format import DamagedError, GroupRow, HandoutRow, group_key, seal_row
+from mq9.native.memory cimport buffer_append, buffer_free, buffer_reserve, buffer_t, store16, store64
 from mq9.store.contract import Table
 
 cdef enum:
@@ -85,6 +91,7 @@ cdef class MailboxGroups:
         self.attentive = {}
         self.readers = {}
         self.next_number = 1
+        self.appeared = Appeared()
 
 
 cdef class Groups(Ledger):
@@ -111,7 +118,7 @@ cdef class Groups(Ledger):
     def create(self, Mailbox mailbox not None, bytes name not None, uint64_t from_id):
         """A new group, whose first message is the first one from `from_id` on. It must not exist."""
         cdef MailboxGroups book = self._book(mailbox)
-        cdef Group group = Group(self, mailbox, name, book.next_number)
+        cdef Group group = Group(self, mailbox, book.appeared, name, book.next_number)
         book.next_number += 1
         book.by_name[name] = group
         self.groups += 1
@@ -162,6 +169,10 @@ cdef class Groups(Ledger):
         while self.stirred:
             group = self.stirred.popleft()
             group.stirred = False
+            if not group.gone and not group.ready():
+                self._deferred.append(group)
+                self._wants_run()
+                continue
             if group.members:
                 group.wake_members()
             if not group.gone and group.fetches and not group.mailbox.is_over(now):
@@ -236,11 +247,26 @@ cdef class Groups(Ledger):
         self.timers.lose_one()
 
     cdef int appeared(self, Mailbox mailbox, int rank, uint64_t msg_id) except -1:
-        """A delayed message has become visible."""
+        """A delayed message has become visible: those who are past its place find it in the list."""
+        cdef MailboxGroups book = mailbox.groups
         cdef Group group
-        if mailbox.groups is not None:
-            for group in (<MailboxGroups>mailbox.groups).by_name.values():
-                group.appeared(rank, msg_id)
+        cdef uint64_t heard
+        if book is not None and book.by_name and book.appeared.add(rank, msg_id):
+            heard = book.appeared.end
+            for group in book.by_name.values():
+                heard = min(heard, group.heard)
+            book.appeared.trim(mailbox, heard)
+        return 0
+
+    cdef int forget_kept(self, Py_ssize_t budget) except -1:
+        """Every tick is handed out whole: let groups forget what they kept in mind because of that, about `budget` of it."""
+        cdef Group group
+        while self.keeping and budget > 0:
+            group = self.keeping[len(self.keeping) - 1]
+            budget -= group.forget_kept(budget) + 1
+            if group._kept is not None:
+                break
+            self.keeping.pop()
         return 0
 
     # storing
@@ -253,7 +279,6 @@ cdef class Groups(Ledger):
         """Put everything that has changed into a batch that is about to be sealed."""
         cdef Group group
         cdef Handout handout
-        until_ms = self.timers.done_until()
         dirty, self.dirty = self.dirty, []
         for group in dirty:
             group.dirty = False
@@ -262,7 +287,7 @@ cdef class Groups(Ledger):
             changed, group.changed = group.changed, set()
             batch.groups.append((group, changed))
             row = GroupRow(
-                group.mailbox.number, group.number, group.name, group.next_handout, until_ms,
+                group.mailbox.number, group.number, group.name, group.next_handout, group.heard_until(),
                 tuple([group.cursors[rank] for rank in range(LEVELS)]),
             )
             batch.rows.append((Table.GROUPS, row.key, row.pack()))
@@ -270,7 +295,7 @@ cdef class Groups(Ledger):
                 handout.changed = False
                 key = group_key(group.mailbox.number, group.number, handout.number)
                 if handout.count:
-                    batch.rows.append((Table.GROUPS, key, self._row_of(handout).pack(key)))
+                    batch.rows.append((Table.GROUPS, key, seal_row(key, self._row_of(handout))))
                     handout.stored = True
                     group.stored.add(handout.number)
                 elif handout.stored:
@@ -280,18 +305,37 @@ cdef class Groups(Ledger):
             batch.ended.append(key)
             batch.rows.append((Table.GROUPS, key, None))
 
-    def _row_of(self, Handout handout):
+    cdef bytes _row_of(self, Handout handout):
+        """The body of the handout's row."""
+        cdef buffer_t row
         cdef uint32_t at
         cdef Open* item
-        items = []
-        for at in range(handout.count):
-            item = &handout.items[at]
-            # What has not reached a receiver's socket before a crash goes to another one.
-            state = RETURNED if item.state == HANDED else item.state
-            due = 0 if item.state == HANDED else item.due
-            reason = b"" if handout.reasons is None else handout.reasons.get(item.msg_id, b"")
-            items.append((item.msg_id, due, state, item.rank, item.attempts, reason))
-        return HandoutRow(items)
+        cdef char* place
+        cdef bytes reason = b""
+        row.data = NULL
+        row.size = row.capacity = 0
+        try:
+            place = buffer_reserve(&row, 1 + HANDOUT_ITEM * <size_t>handout.count)
+            place[0] = HANDOUT_ROW_VERSION
+            row.size = 1
+            for at in range(handout.count):
+                item = &handout.items[at]
+                if handout.reasons is not None:
+                    reason = handout.reasons.get(item.msg_id, b"")
+                place = buffer_reserve(&row, HANDOUT_ITEM)
+                store64(place, item.msg_id)
+                # What has not reached a receiver's socket before a crash goes to another one.
+                store64(place + 8, 0 if item.state == HANDED else item.due)
+                place[16] = RETURNED if item.state == HANDED else item.state
+                place[17] = item.rank
+                place[18] = item.attempts
+                store16(place + 19, <uint16_t>len(reason))
+                row.size += HANDOUT_ITEM
+                if reason:
+                    buffer_append(&row, reason, len(reason))
+            return row.data[:row.size]
+        finally:
+            buffer_free(&row)
 
     def written(self, Batch batch not None):
         """The batch is durable."""
@@ -373,9 +417,9 @@ cdef class Groups(Ledger):
         if key[12:] == bytes(8):
             row = GroupRow.unpack(key, value)
             book = self._book(mailbox)
-            group = Group(self, mailbox, row.name, row.number)
+            group = Group(self, mailbox, book.appeared, row.name, row.number)
             group.next_handout = row.next_handout
-            group.late_ms = row.until_ms
+            group.heard_ms = row.until_ms
             for rank in range(LEVELS):
                 group.cursors[rank] = row.cursors[rank]
             book.by_name[row.name] = group
@@ -400,7 +444,7 @@ cdef class Groups(Ledger):
             group.explain(handout, msg_id, reason)
 
     def load_delayed(self, Mailbox mailbox not None, int rank, uint64_t msg_id, uint64_t visible_ms):
-        """Note a message that was delayed and is visible, for groups that have not been told."""
+        """Note a message that was delayed and is visible, for groups that have not heard of it."""
         if mailbox.groups is not None:
             self._loaded_late.append((mailbox, rank, msg_id, visible_ms))
 
@@ -415,6 +459,8 @@ cdef class Groups(Ledger):
                     item = handout.find(msg_id)
                     if item.state == DEAD:
                         group.note_dead(msg_id)
+                    elif item.state == DONE and msg_id <= group.cursors[item.rank]:
+                        group.keep(msg_id)
                     if item.state in (DEAD, DONE, LEASED) or item.due > now:
                         continue
                     item.due = 0
@@ -425,9 +471,24 @@ cdef class Groups(Ledger):
                     if item.state != LEASED and not group.is_there(msg_id, now):
                         group.drop(handout, item)
             group.overlap = max(group.open, default=0)
-        for mailbox, rank, msg_id, visible_ms in self._loaded_late:
-            for group in (<MailboxGroups>(<Mailbox>mailbox).groups).by_name.values():
-                if visible_ms > group.late_ms and msg_id not in group.open:
-                    group.appeared(rank, msg_id)
         self._loaded = []
-        self._loaded_late = []
+        self._list_loaded()
+
+    cdef int _list_loaded(self) except -1:
+        """List again what has appeared, each group with its place in that."""
+        cdef Group group
+        cdef MailboxGroups book
+        cdef dict late = {}
+        loaded, self._loaded_late = self._loaded_late, []
+        for mailbox, rank, msg_id, visible_ms in loaded:
+            late.setdefault(mailbox, []).append((visible_ms, msg_id, rank))
+        for mailbox, found in late.items():
+            book = (<Mailbox>mailbox).groups
+            found.sort()
+            first = bisect_right(found, min([group.heard_ms for group in book.by_name.values()]), key=itemgetter(0))
+            times = [visible_ms for visible_ms, _, _ in found[first:]]
+            for _, msg_id, rank in found[first:]:
+                book.appeared.add(rank, msg_id)
+            for group in book.by_name.values():
+                group.heard = 1 + bisect_right(times, group.heard_ms)
+        return 0

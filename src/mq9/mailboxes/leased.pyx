@@ -2,11 +2,16 @@
 
 import json
 
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcmp
 
+from mq9.mailboxes.blocks cimport Block, BlockCache
 from mq9.mailboxes.format cimport (
     record_header_size, record_headers, record_msg_id, record_priority, record_size, record_time_ms,
 )
+from mq9.mailboxes.group cimport LAPSED, LEASED, Handout, Open
+from mq9.mailboxes.index cimport Entry, entry_is_gone
+from mq9.mailboxes.mailbox cimport Mailbox
 from mq9.native.memory cimport DECIMAL_MAX, buffer_append, buffer_free, buffer_reserve, write_bytes, write_decimal
 from mq9.protocol import PRIORITIES
 from mq9.wire.headers cimport Header, first_header, next_header
@@ -137,6 +142,74 @@ cdef int append_leased(buffer_t* json_, const char* record, int attempt) except 
     at = write_bytes(at, b"}", 1)
     json_.size += at - start
     return 0
+
+
+def compose(Handout handout not None, uint64_t holder, BlockCache cache not None, uint64_t now, size_t bytes_max):
+    """The messages of a handout that are still leased to a client, as JSON with commas between.
+
+    Arguments:
+        holder: the client's number.
+        now: Unix ms.
+        bytes_max: as many as fit into so much, but always one.
+
+    Returns (JSON, whether messages have ended, None if all others are in it or else the msg_ids that are); or the number of a block that
+    is not in memory and has to be.
+    """
+    cdef Mailbox mailbox = handout.group.mailbox
+    cdef Block block = None
+    cdef buffer_t json_
+    cdef uint32_t at, count = 0
+    cdef size_t before
+    cdef bint ended = False
+    cdef int rank
+    cdef Open* item
+    cdef Entry* entry
+    json_.data = NULL
+    json_.size = json_.capacity = 0
+    try:
+        for at in range(handout.count):
+            item = &handout.items[at]
+            if item.state not in (LEASED, LAPSED) or item.holder != holder:
+                continue
+            entry = mailbox.find(item.msg_id, &rank)
+            if entry == NULL or entry_is_gone(entry, now):
+                ended = True
+                continue
+            if block is None or block.number != entry.block:
+                block = cache.get(entry.block)
+                if block is None:
+                    return entry.block
+            before = json_.size
+            if before:
+                buffer_append(&json_, b", ", 2)
+            append_leased(&json_, block.data + entry.offset, item.attempts)
+            if before and json_.size > bytes_max:
+                json_.size = before
+                break
+            count += 1
+        reached = None
+        if count < handout.count:
+            reached = _first_of(handout, holder, now, count)
+        return json_.data[:json_.size], ended, reached
+    finally:
+        buffer_free(&json_)
+
+
+cdef set _first_of(Handout handout, uint64_t holder, uint64_t now, uint32_t count):
+    """The msg_ids of the first `count` messages that `compose` has written."""
+    cdef Mailbox mailbox = handout.group.mailbox
+    cdef uint32_t at
+    cdef int rank
+    cdef Open* item
+    cdef Entry* entry
+    cdef set found = set()
+    for at in range(handout.count):
+        item = &handout.items[at]
+        if <uint32_t>len(found) < count and item.state in (LEASED, LAPSED) and item.holder == holder:
+            entry = mailbox.find(item.msg_id, &rank)
+            if entry != NULL and not entry_is_gone(entry, now):
+                found.add(item.msg_id)
+    return found
 
 
 def leased_item(data not None, Py_ssize_t offset, int attempt):

@@ -28,7 +28,7 @@ cdef class PostOffice:
     cdef readonly Groups groups
     cdef readonly Repeats repeats
     cdef readonly Timers expiries          # those of messages, which may be a million at once and nobody waits for
-    cdef readonly dict unsettled           # mail_id → (row or None,): its latest change that is not durable yet
+    cdef readonly dict unsettled           # mail_id → (row or None, the last row): its latest change that is not durable yet
     cdef readonly object refusal           # why nothing can be stored now (ProtocolError), or None
     cdef readonly uint64_t backlog         # bytes of messages that are not durable yet
     cdef readonly uint64_t messages
@@ -62,5 +62,5 @@ cdef class PostOffice:
     cdef uint32_t _fire_due(self, Timers timers, uint64_t now, uint32_t budget) except? 0
     cdef int _fire(self, Mailbox mailbox, uint64_t msg_id, uint64_t now) except -1
     cdef int _appear(self, Mailbox mailbox, uint64_t msg_id) except -1
-    cdef int _tell_of_appeared(self) except -1
+    cdef int _list_appeared(self) except -1
     cdef int _take_out(self, Mailbox mailbox, int priority, Entry* entry) except -1

@@ -138,12 +138,15 @@ cdef class PostOffice:
         batch.rows.append((Table.META, MARKS_KEY, marks.pack()))
 
     def _note(self, bytes mail_id, row):
-        change = (row,)
+        former = self.unsettled.get(mail_id)
+        # With the last row that was asked for, which a removal follows: until that is settled, it says when the mailbox ends.
+        change = (row, row if row is not None or former is None else former[1])
         self.unsettled[mail_id] = change
         self._batch.changes.append((mail_id, change))
 
     def latest_row(self, bytes mail_id not None):
-        """(MailboxRow, or None for its removal) of the latest change to a mailbox that is not durable yet; None for no change."""
+        """(MailboxRow, or None for its removal, and the last row that was asked for) of the latest change to a mailbox that is not
+        durable yet; None when there is none."""
         return self.unsettled.get(mail_id)
 
     def kill(self, Mailbox mailbox not None, uint64_t msg_id):
@@ -377,12 +380,12 @@ cdef class PostOffice:
 
     cdef int place(self, Mailbox mailbox, int priority, Entry* entry, uint64_t visible_ms) except -1:
         """Put a stored message where it belongs; one that is to be seen at `visible_ms` (Unix ms), where nobody sees it until then."""
-        # By the wheel's time and not by the clock: groups store until when of the former they have been told what appeared.
-        if visible_ms > self.timers.finished():
+        # By the wheel's time and not by the clock: groups store until when of the former they have heard what appeared.
+        if self.timers.has_come(visible_ms):
+            mailbox.add(priority, entry)
+        else:
             mailbox.delay(priority, entry)
             self.timers.add(visible_ms, mailbox, entry.msg_id)
-        else:
-            mailbox.add(priority, entry)
         self.messages += 1
         self.message_bytes += entry.size
         if entry_expires(entry):
@@ -562,12 +565,14 @@ cdef class PostOffice:
         self._dismantle(budget)
         fired = self._fire_due(self.timers, now, budget)
         self._fire_due(self.expiries, now, budget - min(fired, budget))
-        self._tell_of_appeared()
+        self._list_appeared()
+        if not self.timers.is_halfway():
+            self.groups.forget_kept(budget)
         self.timers.sweep(_is_stale, now, budget)
         self.expiries.sweep(_is_stale, now, budget)
         if self.blocks.emptied or self._expired_rows or self._batch or self.groups.has_changes():
             self.tell()
-        return bool(self._dismantling) or self.timers.is_behind(now) or self.expiries.is_behind(now)
+        return bool(self._dismantling) or bool(self.groups.keeping) or self.timers.is_behind(now) or self.expiries.is_behind(now)
 
     def next_due(self):
         """The Unix ms before which `tick` has nothing to do, or None when there will be nothing."""
@@ -605,8 +610,8 @@ cdef class PostOffice:
             self._appeared.append((msg_id, rank, mailbox))
         return 0
 
-    cdef int _tell_of_appeared(self) except -1:
-        """Let those who are past the messages that have appeared know of them, in the order of the msg_ids."""
+    cdef int _list_appeared(self) except -1:
+        """List the messages that have appeared for those who are past them, in the order of the msg_ids."""
         cdef Mailbox mailbox
         cdef uint64_t msg_id
         cdef int rank
@@ -661,9 +666,9 @@ cdef class PostOffice:
     cdef bint _is_being_renewed(self, Mailbox mailbox, uint64_t now) except -1:
         """Whether a later end of the mailbox was asked for, and is not durable yet."""
         change = self.unsettled.get(mailbox.name)
-        if change is None or change[0] is None or change[0].number != mailbox.number:
+        if change is None or change[1] is None or change[1].number != mailbox.number:
             return False
-        return change[0].expires_ms == 0 or change[0].expires_ms > now
+        return change[1].expires_ms == 0 or change[1].expires_ms > now
 
     cdef int _dismantle(self, uint32_t budget) except -1:
         """Take the messages of ended mailboxes apart, about `budget` of them."""

@@ -7,33 +7,35 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from mq9.mailboxes.group cimport ATTEMPTS_MAX, DEAD, DONE, HANDED, LAPSED, LEASED, RETURNED, Group, Handout, Open
 from mq9.mailboxes.index cimport Entry, entry_is_gone
+from mq9.mailboxes.timers cimport passed
 from mq9.protocol import ProtocolError
 
 
-def settle(Group group not None, request not None, uint64_t holder, uint64_t now):
+def settle(Group group not None, request not None, uint64_t holder, uint64_t now, is_connected not None):
     """Carry out an AckRequest.
 
     Arguments:
         holder: the number of the client that asks.
         now: Unix ms.
+        is_connected: whether the client of a number is there.
 
     Returns [(msg_id, ProtocolError)] of the messages for which it was refused; the others are settled.
     """
     refused = []
     if request.msg_id is not None:
-        _settle_listed(group, request, holder, now, refused)
+        _settle_listed(group, request, holder, now, is_connected, refused)
     for msg_id in request.msg_ids:
-        _settle_one(group, request, msg_id, holder, now, refused)
+        _settle_one(group, request, msg_id, holder, now, is_connected, refused)
     return refused
 
 
-cdef int _settle_listed(Group group, request, uint64_t holder, uint64_t now, list refused) except -1:
+cdef int _settle_listed(Group group, request, uint64_t holder, uint64_t now, is_connected, list refused) except -1:
     """A single msg_id. As an ack it confirms what was listed before it in the same FETCH reply too, unless that is elsewhere by now."""
     cdef uint64_t msg_id = request.msg_id
     cdef Handout handout = group.open.get(msg_id)
     cdef uint32_t at = 0
     cdef Open* item
-    _settle_one(group, request, msg_id, holder, now, refused, keep=handout is not None and request.op == "ack")
+    _settle_one(group, request, msg_id, holder, now, is_connected, refused, keep=handout is not None and request.op == "ack")
     if request.op != "ack" or handout is None or refused:
         return 0
     while at < handout.count:
@@ -49,7 +51,7 @@ cdef int _settle_listed(Group group, request, uint64_t holder, uint64_t now, lis
 
 
 cdef int _settle_one(
-    Group group, request, uint64_t msg_id, uint64_t holder, uint64_t now, list refused, bint keep=False
+    Group group, request, uint64_t msg_id, uint64_t holder, uint64_t now, is_connected, list refused, bint keep=False
 ) except -1:
     """Settle one message; `keep`: only see whether an ack is in order."""
     cdef Handout handout = group.open.get(msg_id)
@@ -70,8 +72,8 @@ cdef int _settle_one(
         if op == "ack":
             if not keep:
                 group.finish(handout, item)
-        elif item.state == HANDED:  # handing over to a receiver counts as done
-            problem = ProtocolError(409, f"message {msg_id} is done")
+        elif item.state == HANDED:  # done, unless the receiver goes away before it has it
+            problem = ProtocolError(409, f"message {msg_id} is on its way to a receiver")
         elif item.state == DEAD:
             if op != "dead":
                 problem = ProtocolError(409, f"message {msg_id} is dead")
@@ -81,11 +83,13 @@ cdef int _settle_one(
             _nack(group, handout, item, request, now)
         elif item.state == RETURNED:
             problem = ProtocolError(409, f"message {msg_id} was given back")
+        elif item.holder not in (0, holder) and request.attempt is None and is_connected(item.holder):
+            problem = ProtocolError(409, f"message {msg_id} is another worker's")
         else:
             if item.state == LAPSED and item.holder != holder:
                 group.note_holder(item)
             item.state = LEASED
-            item.due = now + <uint64_t>request.lease_ms
+            item.due = passed(now, request.lease_ms)
             item.holder = holder
             handout.watch(item.due)
             group.touch(handout)
@@ -128,4 +132,4 @@ cdef int _nack(Group group, Handout handout, Open* item, request, uint64_t now) 
     if item.attempts >= ATTEMPTS_MAX:
         return group.bury(handout, item, request.reason or b"given back too often")
     group.explain(handout, item.msg_id, request.reason)
-    return group.put_back(handout, item, RETURNED, now + <uint64_t>request.delay_ms if request.delay_ms else 0, now)
+    return group.put_back(handout, item, RETURNED, passed(now, request.delay_ms) if request.delay_ms else 0, now)

@@ -18,6 +18,15 @@ cdef struct Slot:
     uint32_t count             # where the last one ends
     uint32_t capacity
 
+
+cdef inline uint64_t passed(uint64_t now, uint64_t milliseconds) noexcept nogil:
+    """The first Unix ms at which as many milliseconds have passed for certain since something that happened at `now`.
+
+    The clock shows whole milliseconds, rounded down, so it may have happened up to one later than it shows.
+    """
+    return now + 1 + milliseconds
+
+
 ctypedef bint (*is_stale_t)(object owner, uint64_t msg_id, uint64_t now) noexcept
 
 
@@ -45,6 +54,8 @@ cdef class Timers:
     cdef void lost_one_fired(self) noexcept
     cdef int hurry(self) except -1
     cdef uint64_t finished(self) noexcept
+    cdef bint is_halfway(self) noexcept
+    cdef bint has_come(self, uint64_t due) noexcept
     cdef bint pop(self, uint64_t now, Timer* timer) except -1
     cdef int sweep(self, is_stale_t is_stale, uint64_t now, uint32_t budget) except -1
     cdef int _open_slot(self) except -1

@@ -165,9 +165,17 @@ cdef class Timers:
                     return place << (SLOT_BITS * wheel)
         return NEVER
 
+    cdef bint is_halfway(self) noexcept:
+        """Whether some of the timers of a tick have been handed out, and others have not."""
+        return self._due.count or self._dealing.count or self._wheel > 0
+
+    cdef bint has_come(self, uint64_t due) noexcept:
+        """Whether timers that are due at `due` (Unix ms) have been handed out, or are being so."""
+        return _tick_of(due) <= self._tick
+
     cdef uint64_t finished(self) noexcept:
         """As `done_until`."""
-        if self._due.count or self._dealing.count or self._wheel > 0:
+        if self.is_halfway():
             return (self._tick - 1) << TICK_SHIFT if self._tick else 0
         return self._tick << TICK_SHIFT
 

@@ -51,7 +51,7 @@ class BlockReader:
         if task is None:
             task = asyncio.get_running_loop().create_task(self._read(number))
             self._reading[number] = task
-            task.add_done_callback(lambda _: self._reading.pop(number, None))
+            task.add_done_callback(lambda task: self._has_read(number, task))
         return await asyncio.shield(task)
 
     async def find(
@@ -76,6 +76,11 @@ class BlockReader:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _has_read(self, number: int, task: asyncio.Task[bytes | None]) -> None:
+        del self._reading[number]
+        if not task.cancelled():
+            task.exception()  # whoever wanted the block may have gone away, and then nobody asks for the error
+
     async def _read(self, number: int) -> bytes | None:
         async with self._room:
             try:
@@ -86,6 +91,8 @@ class BlockReader:
             except DamagedError as error:
                 log.error("block %d %s: its messages are lost", number, error)  # noqa: TRY400 - the sentence says it all
                 return None
+            # Who wants one message of a block wants the next one soon.
+            self._delivery.keep(number, data)
             return data
 
     async def _bring(self, number: int) -> None:
@@ -99,8 +106,6 @@ class BlockReader:
         else:
             if data is None:
                 self._delivery.damaged(number)
-            elif isinstance(data, bytes):
-                self._delivery.loaded(number, data)
             else:
                 self._delivery.look_again(number)
         self._deliver()

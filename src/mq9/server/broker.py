@@ -44,8 +44,6 @@ NATS_VERSION = "2.12.0"
 ALIVE_CHECK_S = 1.0
 # Clients looked at in one slice.
 ALIVE_SLICE = 256
-# Timers fired in one slice.
-TICK_BUDGET = 4_096
 STOP_TIMEOUT_S = 5.0
 
 
@@ -68,6 +66,9 @@ class Server:
         clock: gives Unix ms; for tests, which set the time instead of waiting for it.
         store: the engine; by default the one that `config` asks for.
     """
+
+    # Timers fired in one slice.
+    tick_budget = 4_096
 
     def __init__(self, config: Config, clock: Callable[[], int] | None = None, store: Store | None = None) -> None:
         self.config = config
@@ -164,7 +165,7 @@ class Server:
 
     def tick(self) -> bool:
         """Let the time that has come bring about what it does; returns whether more is left for another slice."""
-        more = self.office.tick(self.now(), TICK_BUDGET)
+        more = self.office.tick(self.now(), self.tick_budget)
         self._deliver()
         self.rewriter.wake()
         return more
@@ -187,7 +188,12 @@ class Server:
         self.rewriter = Rewriter(self.office, self.block_reader, self.now)
         self.fetcher = Fetcher(self.block_reader, self.office.groups, self.config.max_payload, self.now)
         self.leasing = Leasing(
-            self.office, self.block_reader, self.config.max_payload, self.config.max_groups, self.now
+            self.office,
+            self.block_reader,
+            self.config.max_payload,
+            self.config.max_groups,
+            self.now,
+            lambda client_id: client_id in self.hub.sessions,
         )
         self.api = Api(self.office, self.config, self.fetcher, self.leasing, self.now)
         self.hub = MailHub(

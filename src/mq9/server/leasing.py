@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Collection, Coroutine
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
 
 from mq9.mailboxes.group import Group, Handout
 from mq9.mailboxes.groups import Fetch
-from mq9.mailboxes.leased import leased_item
+from mq9.mailboxes.leased import compose, leased_item
 from mq9.mailboxes.mailbox import Mailbox
 from mq9.mailboxes.office import PostOffice
 from mq9.mailboxes.operations import NO_GROUP, NO_MAILBOX
@@ -32,6 +34,8 @@ log = logging.getLogger("mq9")
 LEASES_MAX = 64
 _ALL = 31
 _REPLY_OVERHEAD = 64
+# Blocks that are kept in memory for one answer.
+_BLOCKS_MAX = 16
 
 
 class Leasing:
@@ -43,19 +47,29 @@ class Leasing:
         payload_max: bytes that a reply may have.
         groups_max: how many groups a mailbox may have.
         now: gives Unix ms.
+        is_connected: whether the client of this number is.
     """
 
     def __init__(
-        self, office: PostOffice, blocks: BlockReader, payload_max: int, groups_max: int, now: Callable[[], int]
+        self,
+        office: PostOffice,
+        blocks: BlockReader,
+        payload_max: int,
+        groups_max: int,
+        now: Callable[[], int],
+        is_connected: Callable[[int], bool],
     ) -> None:
         self.office = office
         self.blocks = blocks
         self.payload_max = payload_max
         self.groups_max = groups_max
         self.now = now
+        self._is_connected = is_connected
         self._tasks: set[asyncio.Task[None]] = set()
         # For each client what it waits for: FETCHes, and requests that look for the message to begin with.
         self._under_way: dict[int, set[object]] = {}
+        # For each group that is not ready what is to be asked of it, in the order in which it came.
+        self._postponed: dict[Group, deque[Callable[[], None]]] = {}
 
     def fetch(self, session: MailSession, mailbox: Mailbox, request: LeaseRequest, reply: bytes | None) -> None:
         """Begin a FETCH; its answer goes to `reply`.
@@ -92,17 +106,21 @@ class Leasing:
     ) -> None:
         """Carry out an ACK that came on `subject`; it is answered when it is durable.
 
-        Raises ProtocolError: 404 when there is no such group or message, 409 when a message is not this client's to settle.
+        Raises ProtocolError 404 when there is no such group.
         """
         group = self.office.groups.find(mailbox, request.group.encode())
         if group is None:
             raise ProtocolError(404, NO_GROUP)
-        refused = settle(group, request, session.client_id, self.now())
-        settled = _Settled(session, subject, reply, refused, named=bool(request.msg_ids))
-        if len(refused) == max(1, len(request.msg_ids)):
-            settled.apply(self.now())
-        else:
-            self.office.then(settled)
+
+        def carry_out() -> None:
+            if group.gone:
+                session.refuse(subject, reply, ProtocolError(404, NO_MAILBOX))
+                return
+            refused = settle(group, request, session.client_id, self.now(), self._is_connected)
+            # A refusal waits as well: that a message is done, or another's, must not be told before it is certain.
+            self.office.then(_Settled(session, subject, reply, refused, named=bool(request.msg_ids)))
+
+        self._when_ready(group, carry_out)
 
     def left(self, session: MailSession) -> None:
         """A client has gone: nobody waits for what it waited for."""
@@ -119,6 +137,27 @@ class Leasing:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _when_ready(self, group: Group, carry_out: Callable[[], None]) -> None:
+        """Ask something of a group: at once, unless it has a lot to hear of first."""
+        postponed = self._postponed.get(group)
+        if postponed is not None:
+            postponed.append(carry_out)
+        elif group.ready():
+            carry_out()
+        else:
+            self._postponed[group] = deque([carry_out])
+            self.spawn(self._carry_out_postponed(group))
+
+    async def _carry_out_postponed(self, group: Group) -> None:
+        postponed = self._postponed[group]
+        try:
+            while postponed:
+                while not group.gone and not group.ready():  # noqa: ASYNC110 - each time it does a slice of what there is to do
+                    await asyncio.sleep(0)
+                postponed.popleft()()
+        finally:
+            del self._postponed[group]
 
     # beginning
 
@@ -142,9 +181,7 @@ class Leasing:
     ) -> None:
         """A FETCH that begins at a message: without a group, of a new group, or with force_deliver."""
         if request.group is None:
-            reading = _Reading(self, session, mailbox, None, request, reply)
-            if not reading.begin(first_id):
-                self._wait(reading, request)
+            self.read(_Reading(self, session, mailbox, None, request, reply), [max(first_id - 1, 0)] * len(PRIORITIES))
             return
         name = request.group.encode()
         group = self.office.groups.find(mailbox, name)
@@ -154,6 +191,12 @@ class Leasing:
             group.start(max(first_id, 1))
         self._lease(session, mailbox, group, request, reply)
 
+    def read(self, reading: _Reading, after: list[int]) -> None:
+        """Answer a FETCH without a group with what comes after these msg_ids, one for each priority, or let it wait."""
+        reading.after = after
+        if not reading.look():
+            self._wait(reading)
+
     def _create(self, mailbox: Mailbox, name: bytes, first_id: int) -> Group:
         if self.office.refusal is not None:
             raise self.office.refusal
@@ -162,17 +205,27 @@ class Leasing:
         return self.office.groups.create(mailbox, name, max(first_id, 1))
 
     def _lease(self, session: MailSession, mailbox: Mailbox, group: Group, request: LeaseRequest, reply: bytes) -> None:
-        fetch = _Lease(self, session, mailbox, group, request, reply)
+        self.lease(_Lease(self, session, mailbox, group, request, reply))
+
+    def lease(self, fetch: _Lease) -> None:
+        """Answer a FETCH of a group with what there is for it, or let it wait."""
+        self._when_ready(fetch.group, lambda: self._lease_now(fetch))
+
+    def _lease_now(self, fetch: _Lease) -> None:
+        group = fetch.group
+        if group.gone:
+            fetch.mailbox_ended()
+            return
         handout = None
         if not group.fetches:  # else those that wait already come first
-            handout = group.lease(request.limit, self.payload_max, request.lease_ms, session.client_id, self.now())
+            handout = group.lease(fetch.limit, self.payload_max, fetch.lease_ms, fetch.holder, self.now())
         if handout is not None:
             fetch.answer(handout)
         else:
-            self._wait(fetch, request)
+            self._wait(fetch)
 
-    def _wait(self, fetch: Fetch, request: LeaseRequest) -> None:
-        if request.wait_ms:
+    def _wait(self, fetch: Fetch) -> None:
+        if fetch.deadline_ms > self.now():
             self.office.groups.wait(fetch)
         else:
             fetch.answer(None)
@@ -258,6 +311,7 @@ class _Asked(Fetch):
         )
         self._leasing = leasing
         self._session = session
+        self._request = request
         self._reply = reply
         leasing.begun(session, self)
 
@@ -273,10 +327,16 @@ class _Asked(Fetch):
         """There is nothing to wait for any more."""
         self.refuse(ProtocolError(404, NO_MAILBOX))
 
-    def respond(self, items: list[bytes]) -> None:
-        """Answer with these messages."""
+    def respond(self, messages: bytes) -> None:
+        """Answer with these messages, which are JSON with commas between."""
         self._leasing.done(self._session, self)
-        self._session.respond(self._reply, b'{"error": "", "messages": [%b]}' % b", ".join(items))
+        self._session.respond(self._reply, b'{"error": "", "messages": [%b]}' % messages)
+
+    def again(self) -> Self:
+        """The same FETCH once more, which waits as long as is left, since all that was chosen for it is gone."""
+        self._leasing.done(self._session, self)
+        request = replace(self._request, wait_ms=max(0, self.deadline_ms - self._leasing.now()))
+        return type(self)(self._leasing, self._session, self.mailbox, self.group, request, self._reply)
 
     def refuse(self, error: ProtocolError) -> None:
         """Answer with an error."""
@@ -297,54 +357,71 @@ class _Lease(_Asked):
     def apply(self, now: int) -> None:
         """The leases are durable."""
         if self._handout is None:
-            self.respond([])
+            self.respond(b"")
             return
         if self.mailbox.is_expired(now):
             self.mailbox_ended()
             return
-        items: list[tuple[int, bytes]] = []
-        listing = self._handout.leased() if self.is_open() else []
-        for at, (msg_id, attempt) in enumerate(listing):
-            place = self.mailbox.where(msg_id, now)
-            if place is None:
-                continue
-            block = self._leasing.office.delivery.cache.find(place[0])
-            if block is None:
-                self._leasing.spawn(self._read_rest(self._handout, items, listing[at:]))
-                return
-            items.append((msg_id, leased_item(block, place[1], attempt)))
-        self._respond_fitting(self._handout, items)
+        if not self.is_open():
+            self._respond_fitting(self._handout, [], ended=False)
+            return
+        missing = self._compose(self._handout, now)
+        if missing is not None:
+            self._leasing.spawn(self._read(self._handout, missing))
+
+    def _compose(self, handout: Handout, now: int) -> int | None:
+        """Answer, unless a block has to be read for that: its number."""
+        bytes_max = self._leasing.payload_max - _REPLY_OVERHEAD
+        composed = compose(handout, self.holder, self._leasing.office.delivery.cache, now, bytes_max)
+        if isinstance(composed, int):
+            return composed
+        self._answer(handout, *composed)
+        return None
 
     def fail(self, error: ProtocolError) -> None:
         """The leases are not: whatever comes next may be leased anew."""
         if self._handout is not None:
-            self.group.give_back(self._handout, (), self._leasing.now())
+            self.group.give_back(self._handout, (), self.holder, self._leasing.now())
         self.refuse(error)
 
-    async def _read_rest(
-        self, handout: Handout, items: list[tuple[int, bytes]], listing: list[tuple[int, int]]
-    ) -> None:
+    async def _read(self, handout: Handout, missing: int | None) -> None:
+        """Bring block `missing`, and whatever else it takes, into memory, and answer."""
         try:
-            for msg_id, attempt in listing:
-                found = await self._leasing.blocks.find(self.mailbox, msg_id, self._leasing.now)
-                if found is not None and found[0] is None:
-                    self.group.discard(msg_id)
-                elif found is not None and found[0] is not None:
-                    items.append((msg_id, leased_item(found[0], found[1], attempt)))
+            for _ in range(_BLOCKS_MAX):
+                if missing is None or await self._leasing.blocks.read(missing) is None:
+                    break
+                now = self._leasing.now()
+                if self.group.gone or self.mailbox.is_expired(now):
+                    self.mailbox_ended()
+                    return
+                missing = self._compose(handout, now)
+            if missing is not None:
+                await self._read_each(handout)
         except StoreError as error:
             # Refused when the leases are given back for certain: none of them may be left after a crash.
-            self.group.give_back(handout, (), self._leasing.now())
+            self.group.give_back(handout, (), self.holder, self._leasing.now())
             self._leasing.office.then(_Refused(self, _unreadable(error)))
-            return
+
+    async def _read_each(self, handout: Handout) -> None:
+        """Read message by message: a block is damaged, or there are more of them than are kept in memory."""
+        items: list[tuple[int, bytes]] = []
+        listing = handout.leased(self.holder)
+        for msg_id, attempt in listing:
+            found = await self._leasing.blocks.find(self.mailbox, msg_id, self._leasing.now)
+            if found is not None and found[0] is None:
+                self.group.discard(msg_id)
+            elif found is not None and found[0] is not None:
+                items.append((msg_id, leased_item(found[0], found[1], attempt)))
         now = self._leasing.now()
         if self.group.gone or self.mailbox.is_expired(now):
             self.mailbox_ended()
             return
         # While they were read, they may have ended, or a short lease may have run out, and another have got them.
-        held = {msg_id for msg_id, _ in handout.leased() if self.mailbox.where(msg_id, now) is not None}
-        self._respond_fitting(handout, [(msg_id, item) for msg_id, item in items if msg_id in held])
+        held = {msg_id for msg_id, _ in handout.leased(self.holder) if self.mailbox.where(msg_id, now) is not None}
+        ended = any(self.mailbox.where(msg_id, now) is None for msg_id, _ in listing)
+        self._respond_fitting(handout, [(msg_id, item) for msg_id, item in items if msg_id in held], ended=ended)
 
-    def _respond_fitting(self, handout: Handout, items: list[tuple[int, bytes]]) -> None:
+    def _respond_fitting(self, handout: Handout, items: list[tuple[int, bytes]], *, ended: bool) -> None:
         """Answer with as many items as fit into a reply; the others go to somebody else."""
         size, fitting = _REPLY_OVERHEAD, 0
         for _, item in items if self.is_open() else ():
@@ -352,10 +429,21 @@ class _Lease(_Asked):
             if fitting and size > self._leasing.payload_max:
                 break
             fitting += 1
-        if fitting < len(items) or not self.is_open():
-            reached = {msg_id for msg_id, _ in items[:fitting]}
-            self.group.give_back(handout, reached, self._leasing.now())
-        self.respond([item for _, item in items[:fitting]])
+        reached = None if fitting == len(handout) else {msg_id for msg_id, _ in items[:fitting]}
+        self._answer(handout, b", ".join([item for _, item in items[:fitting]]), ended, reached)
+
+    def _answer(self, handout: Handout, messages: bytes, ended: bool, reached: set[int] | None) -> None:
+        """Answer with these messages, and give back what is not among those `reached`, when that is not all.
+
+        With nothing left because messages have ended, it goes on waiting; not when its leases have run out, or short ones would
+        run out again and again.
+        """
+        if reached is not None:
+            self.group.give_back(handout, reached, self.holder, self._leasing.now())
+        if ended and not messages and self.is_open():
+            self._leasing.lease(self.again())
+        else:
+            self.respond(messages)
 
 
 class _Refused:
@@ -377,33 +465,35 @@ class _Refused:
 class _Reading(_Asked):
     """A FETCH without a group: it reads and remembers nothing."""
 
-    def begin(self, first_id: int) -> bool:
-        """Read from this message on; returns whether there is something to answer."""
-        self._after = max(first_id - 1, 0)
-        return self.look()
+    after: list[int]
 
     def look(self) -> bool:
         """Whether there is something to answer; then it is answered."""
-        found: list[tuple[int, int, int, int, int]] = []
+        found: list[tuple[int, int]] = []
         for rank in range(len(PRIORITIES)):
-            found += self.mailbox.page(self._after, 1 << rank, self.limit - len(found), self._leasing.now())
+            page = self.mailbox.page(self.after[rank], 1 << rank, self.limit - len(found), self._leasing.now())
+            found += [(rank, msg_id) for msg_id, *_ in page]
             if len(found) == self.limit:
                 break
         if found:
-            self._leasing.spawn(self._read([msg_id for msg_id, *_ in found]))
+            self._leasing.spawn(self._read(found))
         return bool(found)
 
     def answer(self, handout: Handout | None) -> None:
         """Nothing has come in time."""
-        self.respond([])
+        self.respond(b"")
 
-    async def _read(self, msg_ids: list[int]) -> None:
+    async def _read(self, chosen: list[tuple[int, int]]) -> None:
         items: list[tuple[int, bytes]] = []
         size = _REPLY_OVERHEAD
+        after = list(self.after)
         try:
-            for msg_id in msg_ids:
+            for rank, msg_id in chosen:
                 found = await self._leasing.blocks.find(self.mailbox, msg_id, self._leasing.now)
-                if found is None or found[0] is None:
+                if found is None:
+                    continue
+                if found[0] is None:  # damaged: passed over
+                    after[rank] = msg_id
                     continue
                 item = leased_item(found[0], found[1], 0)
                 size += len(item) + 2
@@ -418,11 +508,15 @@ class _Reading(_Asked):
             self.mailbox_ended()
             return
         # Some may have ended while blocks were read for others.
-        self.respond([item for msg_id, item in items if self.mailbox.where(msg_id, now) is not None])
+        there = [item for msg_id, item in items if self.mailbox.where(msg_id, now) is not None]
+        if there or not self.is_open():
+            self.respond(b", ".join(there))
+        else:
+            self._leasing.read(self.again(), after)
 
 
 class _Settled:
-    """The answer to an ACK, when what it says is durable."""
+    """The answer to an ACK, when all that it goes by is durable."""
 
     def __init__(
         self,
@@ -440,7 +534,7 @@ class _Settled:
         self._named = named
 
     def apply(self, now: int) -> None:
-        """What was not refused is durable."""
+        """What was not refused is durable, and so is what the refusals tell of."""
         if not self._refused:
             self._session.respond(self._reply, b'{"error": ""}')
             return

@@ -352,7 +352,7 @@ cdef class MailSession(Session):
             for receiver in awaited:
                 handout = receiver.handout
                 handout.group.taken(handout, self.taken)
-                handout.group.give_back(handout, (), self.mail.time_ms())
+                handout.group.give_back(handout, (), 0, self.mail.time_ms())
 
     # everything else
 

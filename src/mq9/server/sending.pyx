@@ -5,6 +5,7 @@ import re
 from libc.string cimport memcmp
 
 from mq9.mailboxes.dedup cimport DEDUP_ID_MAX
+from mq9.mailboxes.timers cimport passed
 from mq9.mailboxes.writing cimport KEY_MAX, plain_message
 from mq9.native.memory cimport buffer_append
 from mq9.protocol import DELAY_MAX_S, PRIORITIES, TAGS_BYTES_MAX, TAGS_MAX, TTL_MAX_S, ProtocolError
@@ -161,4 +162,4 @@ cdef uint64_t _end_of_delay(bytes value, uint64_t now) except? 0:
         raise ProtocolError(
             400, f"mq9-delay must be a number of seconds from 0 to {DELAY_MAX_S}, with at most 3 digits after the point"
         )
-    return now + delay_ms if delay_ms else 0
+    return passed(now, delay_ms) if delay_ms else 0
