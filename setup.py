@@ -12,17 +12,21 @@ FLAGS = ["-O3", "-fno-strict-aliasing", "-Wall", "-Wno-unused-function", "-Wno-u
 
 def extensions() -> list[Extension]:
     """One extension per .pyx file, named by its place in the package."""
+    found = sorted((ROOT / "src").rglob("*.pyx"))
+    if not found:
+        raise SystemExit("there is nothing to compile: the sources are not whole")
     return [
         Extension(
             ".".join(path.relative_to(ROOT / "src").with_suffix("").parts),
             [str(path.relative_to(ROOT))],
             extra_compile_args=FLAGS,
         )
-        for path in sorted((ROOT / "src").rglob("*.pyx"))
+        for path in found
     ]
 
 
 setup(
+    options={"build_ext": {"parallel": str(os.cpu_count() or 1)}},
     ext_modules=cythonize(  # type: ignore[no-untyped-call] # Cython's build ships no types
         extensions(),
         include_path=["src"],
@@ -30,5 +34,5 @@ setup(
         # Indexes below zero mean nothing in C buffers. Bounds checks on Python sequences stay on.
         compiler_directives={"language_level": 3, "wraparound": False, "freethreading_compatible": False},
         build_dir="build/cython",
-    )
+    ),
 )
