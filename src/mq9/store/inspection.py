@@ -5,8 +5,10 @@ What a block or a row means is known above this package; here it is whether each
 
 from __future__ import annotations
 
+import faulthandler
 import itertools
 import os
+import resource
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -229,6 +231,8 @@ def _problem_of(tables: Tables) -> str:
     child = os.fork()
     if child == 0:
         said = b""
+        faulthandler.disable()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         try:
             tables.open_to_read()
             tables.checkpoint()
