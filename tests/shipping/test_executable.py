@@ -20,6 +20,7 @@ import pytest
 from mq9.cli import COMMANDS
 from tests.house.source import ROOT
 from tests.store.post import Post
+from tools.executable.root import DATA, make
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,17 +28,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.dist
 
 EXECUTABLE: Final = ROOT / "dist" / "mq9"
-LIBRARIES: Final = (
-    "libc",
-    "libm",
-    "libdl",
-    "libpthread",
-    "librt",
-    "libutil",
-    "libresolv",
-    "ld-linux",
-    "ld-linux-x86-64",
-)
 PATIENCE_S: Final = 20.0
 _PORT: Final = re.compile(r"nats://[^\s,]+:(\d+)")
 
@@ -47,17 +37,15 @@ class Bare:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        make(EXECUTABLE, directory)
         (directory / "tmp").mkdir()
-        shutil.copy(EXECUTABLE, directory / "mq9")
-        for name in libraries():
-            (directory / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(f"/{name}", directory / name)
-        self._enter = ["/usr/sbin/chroot"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "/usr/sbin/chroot"]
+        self._before = self._files()
+        self._enter = [] if os.geteuid() == 0 else ["unshare", "--map-root-user"]
         self.started: list[subprocess.Popen[str]] = []
 
     def command(self, *arguments: object) -> list[str]:
         """`mq9` in there."""
-        return [*self._enter, str(self.directory), "/mq9", *map(str, arguments)]
+        return [*self._enter, "/usr/sbin/chroot", str(self.directory), "/bin/mq9", *map(str, arguments)]
 
     def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""
@@ -76,37 +64,19 @@ class Bare:
         assert port is not None, said
         return broker, f"nats://127.0.0.1:{port[1]}"
 
-    def left(self) -> list[str]:
-        """What is in it that was not put there, but for the broker's data."""
-        ours = {"mq9", "tmp", "data"}
-        return [
-            str(path.relative_to(self.directory))
-            for path in self.directory.rglob("*")
-            if path.relative_to(self.directory).parts[0] not in ours
-            and not any(
-                str(path.relative_to(self.directory)) in (name, *map(str, Path(name).parents)) for name in libraries()
-            )
-        ] + [str(path) for path in (self.directory / "tmp").iterdir()]
+    def left(self) -> set[Path]:
+        """What has come into it since, but for the broker's data."""
+        return self._files() - self._before
 
-
-def libraries() -> list[str]:
-    """The files of the C library, as names below the root, by which programs find them."""
-    found = {
-        match[1]
-        for match in re.finditer(r"(?:=> )?/(\S+\.so\S*) \(", subprocess.check_output(["ldd", EXECUTABLE], text=True))
-    }
-    for name in sorted(found):
-        if (beside := Path("/", name).parent).name != "lib64":
-            found |= {
-                str(path.relative_to("/")) for path in beside.glob("lib*.so.*") if path.name.split(".")[0] in LIBRARIES
-            }
-    return sorted(found)
+    def _files(self) -> set[Path]:
+        own = self.directory / DATA
+        return {path for path in self.directory.rglob("*") if own not in path.parents}
 
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Iterator[Bare]:
     """Such a directory; what still runs in it is ended."""
-    made = Bare(tmp_path)
+    made = Bare(tmp_path / "root")
     yield made
     for process in made.started:
         process.kill()
@@ -133,7 +103,7 @@ def test_a_broker_in_it_keeps_what_it_was_given(bare: Bare) -> None:
         assert len(post.receive(box, 2)) == 2
     broker.send_signal(signal.SIGTERM)
     assert broker.wait(PATIENCE_S) == 0
-    assert bare.left() == []
+    assert bare.left() == set()
     ran = bare.run("check", "/data")
     assert (ran.returncode, ran.stderr) == (0, ""), ran
     ran = bare.run("backup", "/backup", "--data-dir", "/data")
@@ -167,7 +137,7 @@ def test_signals_reach_the_broker_itself(bare: Bare) -> None:
         post.new()
     broker.send_signal(signal.SIGUSR2)
     assert broker.wait(PATIENCE_S) == 0
-    assert bare.left() == []
+    assert bare.left() == set()
 
 
 def test_killing_it_at_any_moment_of_its_start_leaves_nothing(tmp_path: Path) -> None:

@@ -80,14 +80,19 @@ def collected(packages: Path) -> Iterator[tuple[str, Path]]:
 
 def needed(files: Iterable[Path]) -> Iterator[Path]:
     """The shared libraries that these files need, each behind those that it needs itself, and libpython last."""
-    directory, name = sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("INSTSONAME")
-    python = Path(directory or "") / str(name)
+    name = str(sysconfig.get_config_var("INSTSONAME"))
+    directory = Path(sysconfig.get_config_var("LIBDIR") or "")
+    # Debian keeps it a step further down.
+    python = next(
+        (file for file in (directory / name, *directory.glob(f"*-linux-gnu*/{name}")) if file.exists()),
+        directory / name,
+    )
     if not sysconfig.get_config_var("Py_ENABLE_SHARED") or not python.exists():
         raise SystemExit(f"{sys.executable} has no shared libpython, of which an executable could be made")
     found: dict[str, Path] = {}
     for file in [python, *(file for file in files if file.suffix == ".so" or ".so." in file.name)]:
         _add_needed(file, found)
-    found.pop(str(name), None)
+    found.pop(name, None)
     yield from found.values()
     yield python
 

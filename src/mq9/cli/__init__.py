@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "backup": "Copy the data of a broker, which may go on meanwhile.",
     "restore": "Make a data directory of a backup.",
     "check": "Look for damage in a data directory or a backup.",
+    "health": "Tell whether the broker of this machine stores messages.",
     "create": "Create a mailbox and print its mail_id.",
     "send": "Store a message in a mailbox.",
     "reply": "Answer a message.",
