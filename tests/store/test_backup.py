@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from mq9.store import backup, journal
 from mq9.store.contract import Commit, StoreError, StoreFormatError, StoreFullError, Table
 from mq9.store.directory import BACKUP_FILE, FORMAT_FILE
 from mq9.store.disk_engine import DiskStore
-from mq9.store.hold import held
+from mq9.store.hold import HOLD_FILE, held
 from tests.store.contents import Contents, contents, run, stored
 from tests.store.disks import fill, small_disk
 from tests.store.test_disk import refused, snapshot
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mq9.store.contract import Store
 
 SEGMENT_BYTES = 128 * 1024
+NOBODY = 65_534
 
 
 def small_segments(directory: Path) -> DiskStore:
@@ -106,6 +108,19 @@ def test_copies_are_the_owners_alone(data: Path, tmp_path: Path) -> None:
     for directory in ("backup", "restored"):
         for path in [tmp_path / directory, *(tmp_path / directory).rglob("*")]:
             assert path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files to others")
+def test_what_root_copies_stays_its_owners(data: Path, tmp_path: Path) -> None:
+    """A restored store that was never opened has none of the files that are locked; root, who copies it, makes them."""
+    backup.back_up(data, tmp_path / "backup")
+    backup.restore(tmp_path / "backup", tmp_path / "restored")
+    for path in [tmp_path / "restored", *(tmp_path / "restored").rglob("*")]:
+        os.chown(path, NOBODY, NOBODY)
+    backup.back_up(tmp_path / "restored", tmp_path / "again")
+    owners = {path.name: path.stat().st_uid for path in (tmp_path / "restored").rglob("*")}
+    assert {HOLD_FILE, backup.LMDB_LOCK_FILE} <= owners.keys()
+    assert set(owners.values()) == {NOBODY}
 
 
 # what is kept meanwhile

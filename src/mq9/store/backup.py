@@ -25,11 +25,12 @@ from mq9.store import lmdb_file
 from mq9.store.contract import FORMAT_VERSION, StoreError, StoreFailedError, StoreFormatError, StoreFullError
 from mq9.store.directory import BACKUP_FILE, check_format, lock, mark_format, write_durably
 from mq9.store.frame import Index
-from mq9.store.hold import held
+from mq9.store.hold import HOLD_FILE, held
 from mq9.store.segments import DIRECTORY, Files, Reader, Segment, sync
 from mq9.store.starting import NEVER
 from mq9.store.tables import Checkpoint, Tables
 
+LMDB_LOCK_FILE: Final = "lock.mdb"
 _COPY_BYTES: Final = 1024 * 1024
 # The data file may grow while it is opened; addresses are all that this costs.
 _MAP_BYTES_MORE: Final = 1024 * 1024 * 1024
@@ -100,6 +101,7 @@ def back_up(source: Path, target: Path) -> Manifest:
         raise StoreFormatError(f"the data in {source} is not of format {FORMAT_VERSION} yet: start a broker on it once")
     with _explained(), _filled(target, source), held(source):
         files = [*_copy_tables(source, target), *_copy_journal(source, target)]
+        _give_to_owner(source)
         sync(target / DIRECTORY)
         manifest = Manifest(datetime.now(UTC).isoformat(timespec="seconds"), tuple(files))
         write_durably(target / BACKUP_FILE, manifest.packed())
@@ -219,6 +221,14 @@ def _bytes_of(reader: Reader, segment: Segment, checkpoint: Checkpoint | None) -
     # Perhaps a frame was written where reading had been already, and one behind it where reading had not come yet. Whatever lies
     # before a whole frame is durable, so now it is read as it is.
     return reader.read(segment.number, 0, index.end)
+
+
+def _give_to_owner(directory: Path) -> None:
+    """Let a broker that is not root open what copying may have made there: the files that are locked, which only root could make."""
+    owner = directory.stat()
+    for name in (HOLD_FILE, LMDB_LOCK_FILE):
+        if (directory / name).stat().st_uid != owner.st_uid:
+            os.chown(directory / name, owner.st_uid, owner.st_gid)
 
 
 # files
