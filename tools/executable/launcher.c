@@ -89,7 +89,7 @@ static void *load(int from, const struct entry *entry)
         has_proc = 0;
     }
     if (file < 0)
-        fail("cannot load a library", strerror(errno));
+        fail("/proc is not mounted, and no file can be made in TMPDIR instead", strerror(errno));
     copy(from, entry, file);
     void *library = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
     if (!has_proc)
