@@ -13,7 +13,7 @@ import base64
 import json
 import os
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +23,7 @@ from mq9 import protocol
 from mq9.protocol import PRIORITIES
 from mq9.server.broker import Server
 from mq9.server.config import Config
+from mq9.server.userconfig import UserConfig
 from mq9.store.contract import FORMAT_VERSION
 from mq9.store.directory import FORMAT_FILE
 from mq9.store.disk_engine import DiskStore
@@ -35,6 +36,8 @@ START_S: Final = 1_767_225_600  # 2026-01-01
 NINETY_YEARS_S: Final = 90 * 365 * 86_400
 KEPT_FILES: Final = ("data.mdb", FORMAT_FILE, JOURNAL)
 TIMEOUT_S: Final = 10.0
+# A user, and the password.
+OWNER: Final = "alice"
 
 
 @dataclass
@@ -45,6 +48,7 @@ class Maker:
         now_s: the broker's time.
         mailboxes: by mail_id, what was answered at their creation, their desc, and their messages by msg_id.
         ended: mail_ids that must not be there any more.
+        owned: mail_ids that only their owner may read, with the owner.
         receipts: by mail_id and msg_id, what STATUS says of a message later.
         msg_id_highest: the highest msg_id that was given out.
     """
@@ -52,6 +56,7 @@ class Maker:
     now_s: int = START_S
     mailboxes: dict[str, dict[str, Any]] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)
+    owned: dict[str, str] = field(default_factory=dict)
     receipts: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
     msg_id_highest: int = 0
     client: Client = field(init=False)
@@ -118,6 +123,7 @@ class Maker:
             "msg_id_highest": self.msg_id_highest,
             "ended": self.ended,
             "receipts": self.receipts,
+            "owned": self.owned,
             "mailboxes": {
                 mail_id: {**known, "messages": list(known["messages"].values())}
                 for mail_id, known in self.mailboxes.items()
@@ -196,6 +202,16 @@ async def worked_mailboxes(maker: Maker) -> None:
     maker.receipts[work][replaced] = {"state": "gone", "groups": {}}
 
 
+async def owned_mailboxes(maker: Maker) -> None:
+    """Mailboxes of a user: one that everybody may read, and two that nobody else may."""
+    shared = await maker.create(name="noticeboard", ttl=0)
+    await maker.send(shared, b"for everybody", "normal")
+    diary = await maker.create(name="diary", ttl=0, desc="of alice", owner_only=True)
+    await maker.send(diary, b"for alice alone", "normal")
+    hidden = await maker.create(ttl=0, owner_only=True)
+    maker.owned = {diary: OWNER, hidden: OWNER}
+
+
 async def ended_mailboxes(maker: Maker) -> None:
     """Mailboxes of which nothing may be seen, and a msg_id that only the marks remember."""
     removed = await maker.create(name="removed", ttl=0, public=True)
@@ -226,6 +242,10 @@ async def make(directory: Path) -> None:
         await private_mailboxes(maker)
         await worked_mailboxes(maker)
         await ended_mailboxes(maker)
+        await maker.client.close()
+        await server.reload(replace(server.config, users=(UserConfig(name=OWNER, password=OWNER),)))
+        maker.client = await nats.connect(server.url, user=OWNER, password=OWNER)
+        await owned_mailboxes(maker)
         await maker.client.close()
     finally:
         await server.stop()

@@ -7,7 +7,7 @@ else is the broker's own.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from mq9.mailboxes import operations
 from mq9.mailboxes.leased import leased_item
@@ -17,12 +17,15 @@ from mq9.mailboxes.reading import read_message
 from mq9.mailboxes.settling import settle
 from mq9.native.checksum import checksum
 from mq9.protocol import AckRequest, CreateRequest, ProtocolError
+from mq9.server.access import Access
 from mq9.server.config import Config
 from mq9.server.mail import MailHub, MailSession
+from mq9.server.users import Users
 from mq9.store.contract import Commit
 from mq9.store.frame import Frame, Index
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from mq9.mailboxes.batch import Batch
@@ -94,10 +97,13 @@ class Broker:
         self.office = PostOffice(NOW_MS, lambda: None, lambda event, mailbox: None, lambda: None)
         self.batches: list[Batch] = []
         info: dict[str, Any] = {"max_payload": 1 << 20}
+        config = Config(memory=True)
+        loop = cast("asyncio.AbstractEventLoop", self.loop)  # it is asked for no more than _Loop has
         self.hub = MailHub(
-            self.loop,  # type: ignore[arg-type] # it is asked for no more than this
-            Config(memory=True),
+            loop,
+            config,
             info,
+            Access(loop, Users(config, self.office.owner_of), config, self.office),
             self.office,
             _Api(),  # type: ignore[arg-type]
             lambda: NOW_MS,

@@ -273,6 +273,7 @@ class CreateRequest:
     name: str | None = None
     desc: str = ""
     renew: bool = False
+    owner_only: bool = False
 
     @classmethod
     def parse(cls, body: bytes) -> CreateRequest:
@@ -286,6 +287,7 @@ class CreateRequest:
             name=read.text("name", REQUEST_BYTES_MAX),
             desc=read.text("desc", DESC_BYTES_MAX) or "",
             renew=read.flag("renew"),
+            owner_only=read.flag("owner_only"),
         )
         if request.name is None:
             if request.public:

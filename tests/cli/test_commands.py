@@ -32,7 +32,9 @@ def test_create_prints_the_mail_id_and_nothing_else(mq9: Command) -> None:
 def test_create_for_programs(mq9: Command, unique: Callable[[str], str]) -> None:
     name = unique("tasks")
     [first] = objects(mq9("create", name, "--ttl", "60", "--public", "--desc", "to do", "--json"))
-    assert first.keys() == {"mail_id", "drop_id", "is_new", "public", "ttl", "created_at", "expires_at"}
+    assert first.keys() == {
+        *("mail_id", "drop_id", "is_new", "public", "ttl", "created_at", "expires_at", "owner_only"),
+    }
     assert (first["mail_id"], first["is_new"], first["public"], first["ttl"]) == (name, True, True, 60)
     [again] = objects(mq9("create", name, "--ttl", "99", "--json"))
     assert (again["is_new"], again["ttl"]) == (False, 60)

@@ -16,11 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Whether mq9 is tried, too: it is to be, as soon as it has users and TLS.
-MQ9_HAS_USERS_AND_TLS: Final = False
-
-TOKEN: Final = "an-open-sesame"  # noqa: S105 - of tests
-PASSWORD: Final = "a-secret-word"  # noqa: S105 - of tests
+TOKEN: Final = "an-open-sesame"
+PASSWORD: Final = "a-secret-word"
 # bcrypt of PASSWORD.
 HASH: Final = "$2b$10$t63Eh9kMBy0.4B.WYbeeQ.jZizjA.GMmMViqqk9GMqCB3H0VvkYHO"
 # A key of nobody's, for tests.

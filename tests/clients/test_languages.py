@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.clients.entering import MODES, MQ9_HAS_USERS_AND_TLS, Mode, Papers
+from tests.clients.entering import MODES, Mode, Papers
 from tests.clients.playing import play
 from tests.clients.scenarios import CORE, ENTERING, MAILBOXES
 from tests.support.broker import BrokerProcess
@@ -126,8 +126,6 @@ def papers(tmp_path_factory: pytest.TempPathFactory) -> Papers:
 def test_who_may_come_in(language: str, server: str, mode: Mode, papers: Papers, tmp_path: Path) -> None:
     if reason := CANNOT.get((language, mode.name)):
         pytest.skip(reason)
-    if server == MQ9 and not MQ9_HAS_USERS_AND_TLS:
-        pytest.skip("mq9 has no users and no TLS yet")
     file = tmp_path / "server.conf"
     file.write_text(papers.fill_in(mode.mq9 if server == MQ9 else mode.nats_server))
     options = ("--config" if server == MQ9 else "-c", str(file))

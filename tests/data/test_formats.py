@@ -17,6 +17,7 @@ import pytest
 from mq9.store.contract import FORMAT_VERSION
 from tests.store.post import MAILBOX, Mail, Post, delivery_order
 from tests.support.broker import BrokerProcess
+from tests.support.secrets import password
 from tools.make_data_dir import make
 
 HERE: Final = Path(__file__).parent
@@ -35,9 +36,17 @@ def mail_of(message: dict[str, Any]) -> Mail:
     return Mail(message["msg_id"], message["priority"], base64.b64decode(message["payload"]), headers)
 
 
+def readable(said: dict[str, Any], owner: str = "") -> dict[str, Any]:
+    """The mailboxes that `owner` alone may read, or, for nobody in particular, those that everybody may."""
+    owned = said.get("owned", {})
+    return {mail_id: box for mail_id, box in said["mailboxes"].items() if owned.get(mail_id, "") == owner}
+
+
 def check(post: Post, said: dict[str, Any]) -> None:
     """Everything that is listed is there, as it was; nothing that has ended is."""
-    for mail_id, box in said["mailboxes"].items():
+    for mail_id in said.get("owned", ()):
+        assert post.ask(f"{MAILBOX}.LIST.{mail_id}")["code"] == 403
+    for mail_id, box in readable(said).items():
         mails = [mail_of(message) for message in box["messages"]]
         assert post.fetch(mail_id) == mails
         assert post.receive(mail_id, len(mails)) == delivery_order(mails)
@@ -80,6 +89,22 @@ def test_everything_is_found(version: int, tmp_path: Path) -> None:
             msg_id = post.send("archive", b"and it goes on")["msg_id"]
             assert msg_id > said["msg_id_highest"]
             assert post.fetch("archive")[-1] == Mail(msg_id, "normal", b"and it goes on")
+
+
+def test_owners_are_found(tmp_path: Path) -> None:
+    said = listing(4)
+    shutil.copytree(HERE / "format-4", tmp_path / "data")
+    config = tmp_path / "mq9.toml"
+    users = ("alice", "bob")
+    config.write_text("".join(f'[[users]]\nname = "{name}"\npassword = "{name}"\n' for name in users))
+    with BrokerProcess(tmp_path / "data", arguments=["--config", str(config)]) as broker:
+        with Post(broker.url, **password("alice")) as post:
+            owned = readable(said, "alice")
+            assert len(owned) == 2
+            for mail_id, box in owned.items():
+                assert post.fetch(mail_id) == [mail_of(message) for message in box["messages"]]
+        with Post(broker.url, **password("bob")) as post:
+            assert [post.ask(f"{MAILBOX}.LIST.{mail_id}")["code"] for mail_id in owned] == [403, 403]
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -43,7 +43,7 @@ MAIL_ID: Final = "a.box"
 ACK: Final[dict[str, Any]] = {"group_name": "g", "msg_id": 1}
 ACK_KEYS: Final = [*ACK, "mail_address", "msg_ids", "op", "delay_ms", "lease_ms", "reason", "attempt"]
 KEYS: Final[dict[Request, list[str]]] = {
-    CreateRequest: ["ttl", "public", "name", "desc", "renew"],
+    CreateRequest: ["ttl", "public", "name", "desc", "renew", "owner_only"],
     FetchRequest: ["limit", "after", "priority", "key", "tags", "since", "payload", "dead"],
     LeaseRequest: ["group_name", "deliver", "from_time", "from_id", "force_deliver", "config", "lease_ms"],
     ListRequest: ["limit", "after", "prefix"],
@@ -117,7 +117,7 @@ def test_a_create_request_is_within_bounds_or_refused(body: bytes) -> None:
         return
     assert isinstance(request, CreateRequest)
     assert request.ttl is None or (type(request.ttl) is int and 0 <= request.ttl <= TTL_MAX_S)
-    assert type(request.public) is type(request.renew) is bool
+    assert type(request.public) is type(request.renew) is type(request.owner_only) is bool
     assert len(request.desc.encode()) <= DESC_BYTES_MAX
     if request.name is None:
         assert not request.public
@@ -216,6 +216,7 @@ WRONG: Final[dict[tuple[Request, str], list[Any]]] = {
     (CreateRequest, "name"): [1, True, [], {}, "", "a..b", "a.*", "a.low", "m-a", "n" * 129],
     (CreateRequest, "desc"): [1, True, [], {}, "d" * (DESC_BYTES_MAX + 1), "\ud800"],
     (CreateRequest, "renew"): ["true", 1, 0, [], {}, True],
+    (CreateRequest, "owner_only"): ["true", 1, 0, [], {}],
     (FetchRequest, "limit"): ["1", 0, -1, 1.5, True, [], {}, MSG_ID_MAX + 1],
     (FetchRequest, "after"): ["1", -1, 1.5, True, [], {}, MSG_ID_MAX + 1],
     (FetchRequest, "priority"): ["", "HIGH", "highest", 1, True, [], {}],

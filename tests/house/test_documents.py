@@ -14,6 +14,8 @@ from mq9.cli import mq9 as command
 from mq9.cli.exits import Exit
 from mq9.protocol import AckRequest, CreateRequest, FetchRequest, LeaseRequest, ListRequest
 from mq9.server.config import Config
+from mq9.server.reloading import RELOADED
+from mq9.server.userconfig import PermissionsConfig, Responses, SubjectLists, UserConfig
 from tests.house.source import ROOT, files, package_files
 
 if TYPE_CHECKING:
@@ -22,13 +24,22 @@ if TYPE_CHECKING:
 PROTOCOL: Final = ROOT / "docs" / "protocol.md"
 COMMAND_LINE: Final = ROOT / "docs" / "command-line.md"
 CONFIGURATION: Final = ROOT / "docs" / "configuration.md"
-REQUIRED: Final = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "docs/protocol.md", "docs/design.md")
+REQUIRED: Final = (
+    "README.md",
+    "CHANGELOG.md",
+    "SECURITY.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "docs/protocol.md",
+    "docs/design.md",
+)
 HEADERS: Final = sorted(value for name, value in vars(protocol).items() if name.startswith("HEADER_"))
 SUBJECTS: Final = sorted(
     value
     for value in vars(protocol).values()
     if isinstance(value, str) and value.startswith("$mq9.") and value != "$mq9."
 )
+CONFIGURATION_TABLES: Final = (UserConfig, PermissionsConfig, SubjectLists, Responses)
 # How the keys are called on the wire that have another name in the code.
 ON_THE_WIRE: Final = {"group": "group_name", "wait_ms": "max_wait_ms"}
 REQUESTS: Final = (AckRequest, CreateRequest, FetchRequest, LeaseRequest, ListRequest)
@@ -128,6 +139,23 @@ def test_every_option_is_explained(option: str) -> None:
 @pytest.mark.parametrize("key", [field.name for field in fields(Config)])
 def test_every_configuration_key_is_explained(key: str) -> None:
     assert f"`{key}`" in text(CONFIGURATION)
+
+
+@pytest.mark.parametrize(
+    "key",
+    sorted({field.name for kind in CONFIGURATION_TABLES for field in fields(kind)}),
+    ids=lambda key: f"table {key}",
+)
+def test_every_key_of_the_tables_of_a_configuration_is_explained(key: str) -> None:
+    assert f"`{key}`" in text(CONFIGURATION)
+
+
+def test_what_takes_effect_without_a_restart_is_marked() -> None:
+    said = text(CONFIGURATION)
+    whole = said[said.index("## Who may come in") : said.index("## Disk use")]
+    marked = set(re.findall(r"(?m)^\| `(\w+)` ↻ \|", said))
+    marked |= {field.name for field in fields(Config) if re.search(rf"(?m)^\| (?:`\w+`, )?`{field.name}`", whole)}
+    assert marked == RELOADED
 
 
 def _documents() -> list[Path]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from mq9.mailboxes.owner import Owner
 from mq9.server.config import Config, ConfigError
+from mq9.server.user import User
+from mq9.server.users import Users
+from tests.house.source import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +49,33 @@ def test_a_file_that_cannot_be_used_is_refused_by_the_key(tmp_path: Path, text: 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing\.toml: No such file"):
         Config.load(tmp_path / "missing.toml")
+
+
+def test_the_example_of_the_documentation_can_be_used(tmp_path: Path) -> None:
+    said = (ROOT / "docs" / "configuration.md").read_text("utf-8")
+    file = tmp_path / "mq9.toml"
+    file.write_text(said.partition("```toml\n")[2].partition("```")[0], "utf-8")
+    config = Config.load(file)
+    users = Users(config, Owner)
+    assert users.required
+    camera = users.identify({"auth_token": "…"}, "", None)
+    assert isinstance(camera, User)
+    assert camera.permissions is not None
+    assert camera.permissions.publishes(b"$mq9.AI.MAILBOX.MSG.reports")
+    assert not camera.permissions.publishes(b"$mq9.AI.MAILBOX.LIST.reports")
+    assert not camera.permissions.publishes(b"reports")
+
+
+@pytest.mark.parametrize(("key", "value"), [("auth_timeout", 0.01), ("auth_timeout", 61), ("tls_timeout", 0)])
+def test_times_out_of_their_bounds_are_refused(key: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"{key} must be from"):
+        Config(**cast("Any", {key: value}))
+
+
+def test_secrets_come_from_the_environment_too() -> None:
+    config = Config.load(environment={"MQ9_TOKEN": "secret-word", "MQ9_HTTP_TOKEN": "secret-word", "MQ9_INSECURE": "1"})
+    assert (config.token, config.http_token, config.insecure) == ("secret-word", "secret-word", True)
+    assert "secret-word" not in repr(config)
 
 
 @pytest.mark.parametrize(

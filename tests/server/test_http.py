@@ -6,15 +6,17 @@ import http.client
 import re
 from urllib.parse import urlsplit
 
+from mq9.server.config import Config
+from mq9.server.embedded import Broker
 from tests.server.support import create, publish, request
 from tests.support.broker import BrokerProcess
 from tests.support.rawclient import RawClient
 
 
-def get(port: int, path: str) -> tuple[int, str]:
+def get(port: int, path: str, token: str = "", scheme: str = "Bearer") -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers={"Authorization": f"{scheme} {token}"} if token else {})
         response = connection.getresponse()
         return response.status, response.read().decode()
     finally:
@@ -47,6 +49,22 @@ def test_metrics_count_what_happened_and_name_no_mailbox() -> None:
             assert float(values["mq9_bytes_in_total"]) > 0
             assert name not in text
         assert name not in process.log()
+
+
+def test_a_token_is_needed_where_there_is_one() -> None:
+    with Broker(config=Config(http_port=0, http_token="let me in")) as broker:
+        assert broker._server is not None
+        assert broker._server.http is not None
+        port = broker._server.http.port
+        for path in ("/metrics", "/", "/nothing"):
+            for shown in ("", "wrong", "let me", "let me in, please"):
+                status, said = get(port, path, shown)
+                assert (status, "let me" in said) == (401, False)
+        assert get(port, "/metrics", "let me in", "Basic")[0] == 401
+        assert get(port, "/metrics", "let me in")[0] == 200
+        assert get(port, "/metrics", "let me in", "bearer")[0] == 200
+        assert get(port, "/nothing", "let me in")[0] == 404
+        assert get(port, "/healthz") == (200, '{"status":"ok"}\n')
 
 
 def test_a_client_of_http_that_says_nothing_holds_nobody_up() -> None:

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from mq9.server.monitoring import go_duration, go_uptime, shown_subject, shown_text
+from mq9.server.userconfig import UserConfig
 from tests.server.support import ThreadedServer, create, publish, request
+from tests.support.certificates import Certificates
 from tests.support.peers import MONITOR, NEW_NATS_SERVER, NatsServer, free_port, need
 from tests.support.rawclient import RawClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 PATIENCE_S: Final = 20.0
 # What nats-server counts that there is nothing of here.
@@ -30,8 +33,8 @@ ELSEWHERE: Final = {
         "system_account",
         "config_digest",
         "stalled_clients",
-        "auth_timeout",
-        "tls_timeout",
+        "feature_flags",
+        "disk_io_wait_stats",
         "write_deadline",
     ),
 }
@@ -200,16 +203,53 @@ def test_each_connection(server: Monitored) -> None:
         )
 
 
+def have_left(server: Monitored, query: str) -> list[dict[str, Any]]:
+    """Those of the closed connections that `query` asks for, as soon as there is one."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (rows := server.get(f"/connz?state=closed&{query}")["connections"]):
+        assert time.monotonic() < deadline
+    return list(rows)
+
+
+def test_whose_the_connections_are() -> None:
+    users = (UserConfig("anna", password="a"), UserConfig("ben", password="b"))
+    with ThreadedServer(http_port=0, users=users) as broker:
+        server = mq9_http(broker)
+        varz = server.get("/varz")
+        assert (varz["auth_required"], varz["auth_timeout"]) == (True, 2)
+        with server.client(user="anna", **{"pass": "a"}), server.client(user="ben", **{"pass": "b"}):
+            rows = server.get("/connz?auth=1")["connections"]
+            assert [row["authorized_user"] for row in rows] == ["anna", "ben"]
+            assert "authorized_user" not in server.get("/connz")["connections"][0]
+            assert [row["cid"] for row in server.get("/connz?user=ben")["connections"]] == [rows[1]["cid"]]
+            assert server.get("/connz?user=carl")["connections"] == []
+        assert [row["authorized_user"] for row in have_left(server, "auth=1&user=anna")] == ["anna"]
+
+
+def test_a_connection_over_tls(tmp_path: Path) -> None:
+    certificates = Certificates.make(tmp_path)
+    with ThreadedServer(http_port=0, **certificates.configuration()) as broker:
+        server = mq9_http(broker)
+        assert server.get("/varz")["tls_required"] is True
+        with RawClient(server.port) as client:
+            client.opened()
+            client.secure(certificates.context()).connect().fence()
+            (row,) = server.get("/connz")["connections"]
+            assert (row["tls_version"], row["pending_bytes"]) == ("1.3", 0)
+            assert row["tls_cipher_suite"].startswith("TLS_AES_")
+        assert [row["tls_version"] for row in have_left(server, "auth=1")] == ["1.3"]
+
+
 def test_the_order_of_connections(server: Monitored) -> None:
     """Each client has another place in another order; the orders are nats-server's."""
     with ExitStack() as stack:
         clients = {name: stack.enter_context(server.client(name=name)) for name in ("a", "b", "c")}
         clients["a"].send(b"SUB s 1\r\n" + publish("none", b"x" * 100))
-        clients["b"].send(b"SUB s 1\r\nSUB t 2\r\nSUB u 3\r\n" + publish("none", b"") * 4)
+        clients["b"].send(b"SUB s 1\r\nSUB t 2\r\nSUB u 3\r\n" + publish("none", b"") * 5)
         clients["c"].send(b"SUB s 1\r\nSUB s 2\r\n" + publish("none", b"xx") * 2)
         for client in clients.values():
             client.fence()
-        clients["a"].send(publish("t", b"y" * 50) + publish("s", b"z"))
+        clients["a"].send(publish("t", b"y" * 50) + publish("s", b"z") * 2)
         for client in (clients["a"], *clients.values()):
             client.fence()
         orders = {
@@ -223,7 +263,7 @@ def test_the_order_of_connections(server: Monitored) -> None:
             "subs": "bca",
             "msgs_from": "bac",
             "bytes_from": "acb",
-            "msgs_to": "bca",
+            "msgs_to": "cba",
             "bytes_to": "bca",
         }
 

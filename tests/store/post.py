@@ -52,10 +52,11 @@ class Post:
     Arguments:
         url: where the broker listens.
         patience_s: seconds after which waiting for an answer is a failed test.
+        options: what CONNECT says besides.
     """
 
-    def __init__(self, url: str, patience_s: float = PATIENCE_S) -> None:
-        self.client = RawClient(urlsplit(url).port or 0, patience_s=patience_s).connect()
+    def __init__(self, url: str, patience_s: float = PATIENCE_S, **options: object) -> None:
+        self.client = RawClient(urlsplit(url).port or 0, patience_s=patience_s).connect(**options)
         self.client.send(b"SUB %b.* 1\r\n" % _INBOX)
         self._sids = 1
 

@@ -105,7 +105,9 @@ def test_the_lock_goes_with_the_process_that_had_it(directory: Path) -> None:
         assert stored(DiskStore(directory)).blocks == {1: b"a block"}
 
 
-@pytest.mark.parametrize("text", [b"4\n", b"10\n", b"0\n", b"", b"\n", b"one", b"1.0\n", b"\xff\x00\xff"])
+@pytest.mark.parametrize(
+    "text", [b"%d\n" % (FORMAT_VERSION + 1), b"10\n", b"0\n", b"", b"\n", b"one", b"1.0\n", b"\xff\x00\xff"]
+)
 def test_data_of_another_format_is_refused_untouched(directory: Path, text: bytes) -> None:
     (directory / FORMAT_FILE).write_bytes(text)
     (directory / LOCK_FILE).unlink()

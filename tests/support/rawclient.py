@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -64,9 +65,16 @@ class RawClient:
         self.infos.append(json.loads(line[5:]))
         return self.infos[0]
 
+    def secure(self, context: ssl.SSLContext) -> Self:
+        """Shake hands over TLS, with nothing that came before being left unread; raises OSError when that fails."""
+        assert not self._unread, self._unread
+        self._socket = context.wrap_socket(self._socket, server_hostname="localhost")
+        return self
+
     def connect(self, **options: object) -> Self:
         """Read INFO, send CONNECT (quiet unless `options` say otherwise) and see the PONG."""
-        self.opened()
+        if not self.infos:
+            self.opened()
         said = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True} | options
         self.send(b"CONNECT " + json.dumps(said, separators=(",", ":")).encode() + CRLF)
         before = self.fence()

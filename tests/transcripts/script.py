@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _REPEATED = re.compile(rb"<(.)\*(\d+)>")
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|[rnt0\\])")
 _ESCAPED = {b"r": b"\r", b"n": b"\n", b"t": b"\t", b"0": b"\0", b"\\": b"\\"}
-_SETTING = re.compile(r"(servers|split|answers): (.+)")
+_SETTING = re.compile(r"(servers|split|answers|configuration): (.+)")
 _STEP = re.compile(
     r"(?:\[(?P<only>[^]]+)\] )?(?P<clients>[A-Z]\w*(?:\|[A-Z]\w*)*)(?P<word>>=|>|<~|<| [a-z]+)(?: (?P<text>.*))?"
 )
@@ -82,7 +82,8 @@ class Transcript:
     """A transcript as written: its title, the servers it holds for, and its steps.
 
     `split` are those of its servers that hear the same from a frame that is cut in two. `in_order` says that a server
-    answers each client's frames in the order of their sending, so that all of them can be sent at once.
+    answers each client's frames in the order of their sending, so that all of them can be sent at once. `configuration` is the
+    name of what the servers are configured by, or empty.
     """
 
     path: Path
@@ -90,6 +91,7 @@ class Transcript:
     servers: tuple[str, ...]
     split: tuple[str, ...]
     in_order: bool
+    configuration: str
     steps: tuple[Step, ...]
 
 
@@ -112,7 +114,8 @@ def load(path: Path) -> Transcript:
         raise ValueError(f"{path.name}: no title, or answers that are neither `in order` nor `when durable`")
     servers = _conditions(settings.get("servers", ""))
     split = _conditions(settings["split"]) if "split" in settings else servers
-    return Transcript(path, title, servers, split, settings["answers"] == "in order", tuple(steps))
+    in_order, configuration = settings["answers"] == "in order", settings.get("configuration", "")
+    return Transcript(path, title, servers, split, in_order, configuration, tuple(steps))
 
 
 def _add(steps: list[Step], step: Step) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mq9.server.config import Config
 from mq9.server.embedded import Broker
 from tests.support.peers import DEBIAN_NATS_SERVER, NEW_NATS_SERVER, NatsServer
 from tests.transcripts.replay import Feeding, Replay
@@ -36,38 +37,42 @@ CASES = [
 
 
 @contextmanager
-def _mq9(data_dir: Path) -> Iterator[tuple[Server, int]]:
+def _mq9(data_dir: Path, configuration: str) -> Iterator[tuple[Server, int]]:
     """A broker of its own for each replay: what is stored in one must not be heard of in the next."""
-    with Broker(data_dir) as broker:
+    config = Config.load(FOLDER / f"{configuration}.toml") if configuration else None
+    with Broker(data_dir, config=config) as broker:
         yield Server(MQ9), int(broker.url.rpartition(":")[2])
 
 
 @pytest.fixture(scope="module")
-def nats_server() -> Iterator[Callable[[str], NatsServer]]:
-    """Gives the running nats-server of a name, the same one each time."""
-    running: dict[str, NatsServer] = {}
+def nats_server() -> Iterator[Callable[[str, str], NatsServer]]:
+    """Gives the running nats-server of a name and a configuration, the same one each time."""
+    running: dict[tuple[str, str], NatsServer] = {}
     with ExitStack() as stack:
 
-        def by_name(name: str) -> NatsServer:
-            if name not in running:
-                running[name] = stack.enter_context(NatsServer(name))
-            return running[name]
+        def by_name(name: str, configuration: str) -> NatsServer:
+            if (name, configuration) not in running:
+                options = ["-c", str(FOLDER / f"{configuration}.conf")] if configuration else []
+                running[name, configuration] = stack.enter_context(NatsServer(name, *options))
+            return running[name, configuration]
 
         yield by_name
 
 
 @pytest.fixture
 def opened(
-    nats_server: Callable[[str], NatsServer],
-) -> Callable[[str, Path], AbstractContextManager[tuple[Server, int]]]:
+    nats_server: Callable[[str, str], NatsServer],
+) -> Callable[[str, str, Path], AbstractContextManager[tuple[Server, int]]]:
     """Opens the server of a name for one replay, and gives what it is and its port."""
 
     @contextmanager
-    def running(name: str) -> Iterator[tuple[Server, int]]:
-        process = nats_server(name)
+    def running(name: str, configuration: str) -> Iterator[tuple[Server, int]]:
+        process = nats_server(name, configuration)
         yield Server("nats-server", process.version), process.port
 
-    return lambda name, data_dir: _mq9(data_dir) if name == MQ9 else running(name)
+    return lambda name, configuration, data_dir: (
+        _mq9(data_dir, configuration) if name == MQ9 else running(name, configuration)
+    )
 
 
 @pytest.mark.parametrize(("name", "transcript", "feeding"), CASES)
@@ -75,11 +80,11 @@ def test_the_server_keeps_to_the_transcript(
     name: str,
     transcript: Transcript,
     feeding: Feeding,
-    opened: Callable[[str, Path], AbstractContextManager[tuple[Server, int]]],
+    opened: Callable[[str, str, Path], AbstractContextManager[tuple[Server, int]]],
     tmp_path: Path,
 ) -> None:
     __tracebackhide__ = True
-    with opened(name, tmp_path) as (server, port):
+    with opened(name, transcript.configuration, tmp_path) as (server, port):
         Replay(transcript, server, port, feeding).run()
 
 

@@ -15,6 +15,7 @@ from mq9.cli.client import client_options, connected, print_json
 @click.option("--public", is_flag=True, help="Let `mq9 list` show it; needs a NAME.")
 @click.option("--desc", metavar="TEXT", help="A description, for `mq9 list`.")
 @click.option("--renew", is_flag=True, help="Restart the clock of the mailbox called NAME.")
+@click.option("--owner-only", is_flag=True, help="Let nobody but this user do more with it than send.")
 @click.option("--drop-id", "show_drop_id", is_flag=True, help="Print its drop_id, too, after the mail_id and a space.")
 @client_options
 def create(
@@ -23,6 +24,7 @@ def create(
     public: bool,
     desc: str | None,
     renew: bool,
+    owner_only: bool,
     show_drop_id: bool,
     server: str,
     timeout: float,
@@ -34,7 +36,7 @@ def create(
     drop_id to those who are only to send.
     """
     with connected(server, timeout) as mailbox:
-        box = mailbox.create(ttl, name=name, public=public, desc=desc, renew=renew)
+        box = mailbox.create(ttl, name=name, public=public, desc=desc, renew=renew, owner_only=owner_only)
     if as_json:
         print_json(
             {
@@ -45,6 +47,7 @@ def create(
                 "ttl": box.ttl,
                 "created_at": box["created_at"],
                 "expires_at": box["expires_at"],
+                "owner_only": box.owner_only,
             }
         )
     else:

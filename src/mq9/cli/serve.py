@@ -27,6 +27,9 @@ log = logging.getLogger("mq9")
 @click.option("--memory", is_flag=True, default=None, help="Keep nothing: everything is gone when the broker stops.")
 @click.option("--http-port", type=int, help="Answer /healthz, /metrics, /varz, /connz and /subsz on this port.")
 @click.option(
+    "--insecure", is_flag=True, default=None, help="Let others than this machine in without users or a token."
+)
+@click.option(
     "--lame-duck-grace-period", type=float, help="Seconds after SIGUSR2 before any client is sent off.  [default: 10]"
 )
 @click.option(
@@ -38,8 +41,8 @@ log = logging.getLogger("mq9")
 def serve(config: Path | None, **given: Any) -> None:
     """Run a broker until it is told to stop (SIGTERM, SIGINT), or to send its clients off little by little and then stop (SIGUSR2).
 
-    SIGHUP has it read its configuration again: how it logs. An option wins over the environment (MQ9_PORT, MQ9_DATA_DIR …), which
-    wins over the configuration file.
+    SIGHUP has it read its configuration again: users, certificates, limits, and how it logs. An option wins over the environment
+    (MQ9_PORT, MQ9_DATA_DIR …), which wins over the configuration file.
     """
     import uvloop
 
@@ -97,9 +100,9 @@ async def _reload_when_told(
         supervisor.reloading()
         try:
             settings = load()
-        except ConfigError as error:
-            log.error("the configuration stays as it was: %s", error)  # noqa: TRY400 - a sentence says it all
-        else:
             logs.set_up(settings.log_level, settings.log_format)
-            log.info("the configuration was read again")
+            await server.reload(settings)
+        except ConfigError as error:
+            logs.set_up(server.config.log_level, server.config.log_format)
+            log.error("the configuration stays as it was: %s", error)  # noqa: TRY400 - a sentence says it all
         supervisor.ready(server.announcement)

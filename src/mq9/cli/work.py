@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from mq9.cli.client import client_options, connected, print_json
+from mq9.cli.client import client_environment, client_options, connected, print_json
 from mq9.cli.execution import Commands, Outcome
 from mq9.cli.exits import Exit
 from mq9.protocol import REASON_BYTES_MAX
@@ -64,7 +64,7 @@ def work(
     in its environment. When it leaves with 0 the message is done, with 100 it is dead, with anything else it comes again later.
     Interrupted, mq9 waits for the commands that are running; interrupted again, it ends them.
     """
-    environment = {name: value for name, value in os.environ.items() if name not in FACTS} | {"MQ9_URL": server}
+    environment = {name: value for name, value in os.environ.items() if name not in FACTS} | client_environment(server)
     # What the commands print must not get between the objects that a program reads.
     commands = Commands(command, environment, sys.stderr.buffer if as_json else None)
     with connected(server, timeout) as mailbox:

@@ -18,6 +18,8 @@ class MailboxRow(NamedTuple):
     ttl_s: int
     created_ms: int
     expires_ms: int
+    owner: bytes = b""
+    owner_only: bool = False
     @property
     def key(self) -> bytes: ...
     def pack(self) -> bytes: ...

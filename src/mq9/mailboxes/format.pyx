@@ -13,12 +13,15 @@ from mq9.native.checksum import checksum
 
 _BLOCK_HEAD = struct.Struct("<IHHIIQQ")
 _MAILBOX_HEAD = struct.Struct("<BBHHQQQ")
+_SIZE = struct.Struct("<H")
 _MARKS = struct.Struct("<QQQ")
 _GROUP_KEY = struct.Struct(">QIQ")
 _GROUP_HEAD = struct.Struct("<BQQ5Q")
 _HANDOUT_ITEM = struct.Struct("<QQBBBH")
 _ROW_VERSION = 1
 _FLAG_PUBLIC = 1
+_FLAG_OWNED = 2        # behind the desc: the size of the owner's name as u16, and the name
+_FLAG_OWNER_ONLY = 4
 
 # By the version of a block.
 _CHECKSUMS = {1: crc32, BLOCK_VERSION: checksum}
@@ -125,6 +128,8 @@ class MailboxRow(NamedTuple):
     ttl_s: int
     created_ms: int
     expires_ms: int
+    owner: bytes = b""
+    owner_only: bool = False
 
     @property
     def key(self):
@@ -133,11 +138,15 @@ class MailboxRow(NamedTuple):
 
     def pack(self):
         """The value of the row."""
-        flags = _FLAG_PUBLIC if self.public else 0
+        flags = (_FLAG_PUBLIC if self.public else 0) | (_FLAG_OWNER_ONLY if self.owner_only else 0)
+        owner = b""
+        if self.owner:
+            flags |= _FLAG_OWNED
+            owner = _SIZE.pack(len(self.owner)) + self.owner
         head = _MAILBOX_HEAD.pack(
             _ROW_VERSION, flags, len(self.mail_id), len(self.desc), self.ttl_s, self.created_ms, self.expires_ms
         )
-        return seal_row(self.key, head + self.mail_id + self.desc)
+        return seal_row(self.key, head + self.mail_id + self.desc + owner)
 
     @classmethod
     def unpack(cls, key, value):
@@ -148,11 +157,17 @@ class MailboxRow(NamedTuple):
         except struct.error:
             raise DamagedError("is too short") from None
         start = _MAILBOX_HEAD.size
-        if version != _ROW_VERSION or len(value) != start + id_size + desc_size or len(key) != 8:
+        end = start + id_size + desc_size
+        owner = b""
+        if flags & _FLAG_OWNED:
+            owner = value[end + _SIZE.size:]
+            end = end + _SIZE.size + _SIZE.unpack_from(value, end)[0] if len(value) >= end + _SIZE.size else 0
+        if version != _ROW_VERSION or len(value) != end or len(key) != 8:
             raise DamagedError("has a wrong size or version")
         return cls(
             int.from_bytes(key, "big"), bytes(value[start:start + id_size]), bool(flags & _FLAG_PUBLIC),
-            bytes(value[start + id_size:]), ttl_s, created_ms, expires_ms,
+            bytes(value[start + id_size:start + id_size + desc_size]), ttl_s, created_ms, expires_ms,
+            owner, bool(flags & _FLAG_OWNER_ONLY),
         )
 
 

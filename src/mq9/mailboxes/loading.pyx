@@ -47,8 +47,12 @@ cdef class Loading:
         if (row.expires_ms and row.expires_ms <= now) or (former is not None and former.number > row.number):
             office._expired_rows.append(row.number)
             return
-        mailbox = Mailbox(row)
+        mailbox = Mailbox(row, office.owner_of(row.owner) if row.owner else None)
+        if mailbox.owner is not None:
+            mailbox.owner.mailboxes += 1
         if former is not None:  # two creations of one name: the older one had expired and was not removed yet
+            if former.owner is not None:
+                former.owner.mailboxes -= 1
             office._expired_rows.append(former.number)
             office.numbers.remove(former)
             office._drops.discard(former)

@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from mq9.mailboxes.index cimport Entry, Level
 from mq9.mailboxes.keys cimport Keys
+from mq9.mailboxes.owner cimport Owner
 from mq9.native.bytemap cimport Named
 
 cdef enum:
@@ -21,9 +22,11 @@ cdef class Mailbox(Named):
     cdef readonly uint64_t count
     cdef readonly uint32_t ttl_s           # 0: never
     cdef readonly bint public
+    cdef readonly bint owner_only          # nobody but its owner may do more than send
     cdef readonly bint gone                # ended: nothing may be done with it any more
     cdef bint stirred                      # its receivers are to be looked after in this turn
     cdef readonly bytes desc
+    cdef readonly Owner owner              # None: it was created by nobody in particular
     cdef readonly list receivers           # None as long as there was none
     cdef public object groups              # its MailboxGroups; None as long as there was none
     cdef readonly list watchers            # callables told of events; None as long as there was none

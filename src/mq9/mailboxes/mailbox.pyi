@@ -2,6 +2,7 @@ from collections.abc import Callable
 
 from mq9.mailboxes.format import MailboxRow
 from mq9.mailboxes.groups import MailboxGroups
+from mq9.mailboxes.owner import Owner
 from mq9.native.bytemap import Named
 from mq9.protocol import ProtocolError
 
@@ -13,12 +14,14 @@ class Mailbox(Named):
     count: int
     ttl_s: int
     public: bool
+    owner_only: bool
+    owner: Owner | None
     gone: bool
     desc: bytes
     receivers: list[Receiver] | None
     groups: MailboxGroups | None
     watchers: list[Callable[[str], None]] | None
-    def __init__(self, row: MailboxRow) -> None: ...
+    def __init__(self, row: MailboxRow, owner: Owner | None = None) -> None: ...
     def set_end(self, ttl_s: int, expires_ms: int) -> None: ...
     def is_expired(self, now: int) -> bool: ...
     def last_id(self, now: int) -> int: ...

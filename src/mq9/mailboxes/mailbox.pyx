@@ -20,12 +20,15 @@ cdef class Mailbox(Named):
 
     Arguments:
         row: a MailboxRow.
+        owner: the Owner that the row names, or None when it names none.
     """
 
-    def __init__(self, row):
+    def __init__(self, row, Owner owner=None):
         self.name = row.mail_id
         self.number = row.number
         self.public = row.public
+        self.owner = owner
+        self.owner_only = row.owner_only
         self.desc = row.desc
         self.ttl_s = row.ttl_s
         self.created_ms = row.created_ms

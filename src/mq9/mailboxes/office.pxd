@@ -11,6 +11,7 @@ from mq9.mailboxes.groups cimport Groups
 from mq9.mailboxes.index cimport Entry
 from mq9.mailboxes.mailbox cimport Mailbox, Sender
 from mq9.mailboxes.numbers cimport Numbers
+from mq9.mailboxes.owner cimport Owner
 from mq9.mailboxes.timers cimport Timers
 from mq9.mailboxes.writing cimport Message
 from mq9.native.bytemap cimport ByteMap
@@ -20,6 +21,7 @@ cdef class PostOffice:
     cdef readonly ByteMap mailboxes
     cdef DropIds _drops
     cdef readonly object public            # mail_id → Mailbox, by name
+    cdef readonly dict owners              # name → Owner
     cdef readonly BlockTable blocks
     cdef readonly Delivery delivery
     cdef readonly Numbers numbers

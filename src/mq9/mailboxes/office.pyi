@@ -11,6 +11,7 @@ from mq9.mailboxes.format import MailboxRow
 from mq9.mailboxes.groups import Groups
 from mq9.mailboxes.mailbox import Mailbox
 from mq9.mailboxes.numbers import Numbers
+from mq9.mailboxes.owner import Owner
 from mq9.mailboxes.rewriting import Rewriting
 from mq9.mailboxes.timers import Timers
 from mq9.native.bytemap import ByteMap
@@ -19,6 +20,7 @@ from mq9.protocol import ProtocolError
 class PostOffice:
     mailboxes: ByteMap[Mailbox]
     public: SortedDict[str, Mailbox]
+    owners: Mapping[bytes, Owner]
     blocks: BlockTable
     delivery: Delivery
     numbers: Numbers
@@ -47,6 +49,7 @@ class PostOffice:
     def last_msg_id(self) -> int: ...
     def destination(self, address: bytes, now: int) -> Mailbox | None: ...
     def get(self, mail_id: bytes, now: int) -> Mailbox | None: ...
+    def owner_of(self, name: bytes) -> Owner: ...
     def new_number(self) -> int: ...
     def put_row(self, row: MailboxRow) -> None: ...
     def drop_row(self, number: int, mail_id: bytes) -> None: ...

@@ -68,6 +68,7 @@ cdef class PostOffice:
         self.mailboxes = ByteMap()
         self._drops = DropIds()
         self.public = SortedDict()
+        self.owners = {}
         self.blocks = BlockTable(region_of, region_bytes)
         self.delivery = Delivery(BlockCache(CACHE_BYTES))
         self.timers = Timers(now)
@@ -115,6 +116,13 @@ cdef class PostOffice:
     def get(self, bytes mail_id not None, uint64_t now):
         """The mailbox of this mail_id that is there at `now` (Unix ms), or None."""
         return self.find(mail_id, len(mail_id), now)
+
+    def owner_of(self, bytes name not None):
+        """The owner of this name, the same one each time."""
+        owner = self.owners.get(name)
+        if owner is None:
+            owner = self.owners[name] = Owner(name)
+        return owner
 
     def new_number(self):
         """A number for a new mailbox: no other one ever has it."""
@@ -179,8 +187,12 @@ cdef class PostOffice:
 
     cdef int send(self, Mailbox mailbox, Message* message, Sender sender, const char* reply, size_t reply_size,
                   uint64_t now) except -1:
-        """Put a message into the open batch; `sender`, unless None, hears of it under `reply`."""
+        """Put a message into the open batch; `sender`, unless None, hears of it under `reply`.
+
+        Raises ProtocolError 429 when the mailbox's owner has no room for it.
+        """
         cdef Batch batch = self._batch
+        cdef Owner owner = mailbox.owner
         cdef Block block = batch.open_block
         cdef size_t size = size_of(message)
         cdef Sent* sent
@@ -191,6 +203,11 @@ cdef class PostOffice:
             seen = self.repeats.find(&mark, now)
             if seen != NULL:
                 return self._repeat(mailbox, seen, sender, reply, reply_size)
+        if owner is not None:
+            if not owner.has_room(size):
+                raise ProtocolError(429, "the user who owns the mailbox may not store more")
+            owner.arriving += size
+        if message.dedup_size:
             seen = self.repeats.add(&mark, self._next_msg_id, now, PENDING)
         if block is None or block.size + size > BLOCK_TARGET and block.records:
             block = batch.open_block = Block(self._next_block)
@@ -338,6 +355,8 @@ cdef class PostOffice:
         for at in range(first, last):
             sent = &batch.sents[at]
             mailbox = <Mailbox>sent.mailbox
+            if mailbox.owner is not None:
+                mailbox.owner.arriving -= sent.size
             if mailbox.gone:
                 self.blocks.release(sent.block, sent.size)
                 if sent.seen != NULL:
@@ -388,6 +407,8 @@ cdef class PostOffice:
             self.timers.add(visible_ms, mailbox, entry.msg_id)
         self.messages += 1
         self.message_bytes += entry.size
+        if mailbox.owner is not None:
+            mailbox.owner.stored += entry.size
         if entry_expires(entry):
             self.expiries.add(entry_expires(entry), mailbox, entry.msg_id)
         return 0
@@ -443,9 +464,13 @@ cdef class PostOffice:
 
     cdef int _refuse_messages(self, Batch batch, object error) except -1:
         cdef size_t at
+        cdef Owner owner
         cdef Sent* sent
         for at in range(batch.count):
             sent = &batch.sents[at]
+            owner = (<Mailbox>sent.mailbox).owner
+            if owner is not None:
+                owner.arriving -= sent.size
             if sent.seen != NULL:
                 self.repeats.refuse(sent.seen, error)
             if sent.sender != NULL:
@@ -468,6 +493,8 @@ cdef class PostOffice:
         self.mailboxes.put(mailbox)
         self._drops.add(mailbox, drop_id)
         self.numbers.put(mailbox)
+        if mailbox.owner is not None:
+            mailbox.owner.mailboxes += 1
         if mailbox.public:
             self.public[mailbox.name.decode()] = mailbox
             self._public_event("created", mailbox)
@@ -499,6 +526,9 @@ cdef class PostOffice:
         if mailbox.gone:
             return
         mailbox.gone = True
+        if mailbox.owner is not None:
+            mailbox.owner.mailboxes -= 1
+            mailbox.owner.stored -= mailbox.size
         self.numbers.remove(mailbox)
         if mailbox.expires_ms:
             self.timers.lose_one()
@@ -537,6 +567,8 @@ cdef class PostOffice:
             self.timers.lose_one()
         self.messages -= 1
         self.message_bytes -= entry.size
+        if mailbox.owner is not None:
+            mailbox.owner.stored -= entry.size
         self.blocks.release(entry.block, entry.size)
         return mailbox.take_out(priority, entry.msg_id)
 

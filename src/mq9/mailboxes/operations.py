@@ -13,6 +13,7 @@ from mq9.mailboxes.drops import drop_id_of
 from mq9.mailboxes.format import MailboxRow
 from mq9.mailboxes.mailbox import Mailbox
 from mq9.mailboxes.office import PostOffice
+from mq9.mailboxes.owner import Owner
 from mq9.protocol import CreateRequest, ProtocolError
 
 # As JSON where it is written that way at once.
@@ -21,10 +22,17 @@ Done = Callable[[Reply | ProtocolError], None]
 
 NO_MAILBOX = "no such mailbox"
 NO_GROUP = "no such group"
+NOT_OWNER = "the mailbox is another user's"
 
 
 def create(
-    office: PostOffice, request: CreateRequest, private_id: str, default_ttl_s: int, now: int, done: Done
+    office: PostOffice,
+    request: CreateRequest,
+    private_id: str,
+    default_ttl_s: int,
+    now: int,
+    done: Done,
+    owner: Owner | None = None,
 ) -> None:
     """Create a mailbox, or answer with the one that has the name (docs/protocol.md §3, create).
 
@@ -32,26 +40,43 @@ def create(
         private_id: the mail_id to use when the request names none.
         default_ttl_s: seconds, for a request without a ttl.
         now: Unix ms.
+        owner: the user who asks, or None for nobody in particular.
 
     Raises ProtocolError when it is refused at once.
     """
     mail_id = (request.name or private_id).encode()
     former = _latest_row(office, mail_id)
+    if request.owner_only and owner is None:
+        raise ProtocolError(403, "owner_only needs a client that is known as a user")
     if former is not None and not 0 < former.expires_ms <= now:
+        if former.owner_only and (owner is None or former.owner != owner.name):
+            raise ProtocolError(403, NOT_OWNER)
+        if request.owner_only and not former.owner_only:
+            raise ProtocolError(409, "the mailbox is there already, and not owner_only")
         _answer_existing(office, request, former, now, done)
     elif request.renew and request.name is not None and request.name.startswith("m-"):
         raise ProtocolError(404, NO_MAILBOX)
     else:
         if office.refusal is not None:
             raise office.refusal
+        if owner is not None and not owner.may_create():
+            raise ProtocolError(429, f"this user may have at most {owner.mailboxes_max} mailboxes")
         ttl_s = default_ttl_s if request.ttl is None else request.ttl
         row = MailboxRow(
-            office.new_number(), mail_id, request.public, request.desc.encode(), ttl_s, now, _end(now, ttl_s)
+            number=office.new_number(),
+            mail_id=mail_id,
+            public=request.public,
+            desc=request.desc.encode(),
+            ttl_s=ttl_s,
+            created_ms=now,
+            expires_ms=_end(now, ttl_s),
+            owner=b"" if owner is None else owner.name,
+            owner_only=request.owner_only,
         )
         if former is not None:  # it has expired and was not taken away yet
             office.drop_row(former.number, mail_id)
         office.put_row(row)
-        office.then(_Creation(office, row, done))
+        office.then(_Creation(office, row, owner, done))
 
 
 def _latest_row(office: PostOffice, mail_id: bytes) -> MailboxRow | None:
@@ -110,6 +135,8 @@ def _row_of(mailbox: Mailbox) -> MailboxRow:
         mailbox.ttl_s,
         mailbox.created_ms,
         mailbox.expires_ms,
+        b"" if mailbox.owner is None else mailbox.owner.name,
+        mailbox.owner_only,
     )
 
 
@@ -117,7 +144,7 @@ def _created(row: MailboxRow, drop_id: bytes, *, is_new: bool) -> Reply:
     # Neither id has a character that JSON would write otherwise.
     return (
         b'{"mail_id": "%b", "mail_address": "%b", "drop_id": "%b", "is_new": %b, "public": %b, "ttl": %d, '
-        b'"created_at": %d, "expires_at": %b}'
+        b'"created_at": %d, "expires_at": %b%b}'
         % (
             row.mail_id,
             row.mail_id,
@@ -127,6 +154,7 @@ def _created(row: MailboxRow, drop_id: bytes, *, is_new: bool) -> Reply:
             row.ttl_s,
             row.created_ms // 1_000,
             b"%d" % (row.expires_ms // 1_000) if row.expires_ms else b"null",
+            b', "owner_only": true' if row.owner_only else b"",
         )
     )
 
@@ -148,20 +176,29 @@ class _Answer:
 
 
 class _Creation:
-    def __init__(self, office: PostOffice, row: MailboxRow, done: Done) -> None:
+    def __init__(self, office: PostOffice, row: MailboxRow, owner: Owner | None, done: Done) -> None:
         self._office = office
         self._row = row
+        self._owner = owner
         self._done = done
+        if owner is not None:
+            owner.creating += 1
 
     def apply(self, now: int) -> None:
         """The mailbox is durable: everybody may see it."""
+        self._end()
         drop_id = drop_id_of(self._row.mail_id)
-        self._office.register(Mailbox(self._row), drop_id)
+        self._office.register(Mailbox(self._row, self._owner), drop_id)
         self._done(_created(self._row, drop_id, is_new=True))
 
     def fail(self, error: ProtocolError) -> None:
         """There is no mailbox."""
+        self._end()
         self._done(error)
+
+    def _end(self) -> None:
+        if self._owner is not None:
+            self._owner.creating -= 1
 
 
 class _Renewal:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
     from typing import Self
 
+    from mq9.sdk.credentials import Credentials
     from mq9.sdk.feed import Feed
 
 ResultT = TypeVar("ResultT")
@@ -36,13 +37,14 @@ class AsyncFace:
     """The ground of AsyncMailbox.
 
     Arguments:
-        url: where the broker is.
+        url: where the broker is, without secrets.
+        credentials: who this client is.
         timeout: how long a call may take, in seconds.
         connect_timeout: how long the first connecting may take, in seconds.
     """
 
-    def __init__(self, url: str, timeout: float, connect_timeout: float) -> None:
-        connection = Connection(url, connect_timeout)
+    def __init__(self, url: str, credentials: Credentials, timeout: float, connect_timeout: float) -> None:
+        connection = Connection(url, credentials, connect_timeout)
         self._operations = Operations(connection, timeout)
         self._handles: weakref.WeakSet[AsyncHandleFace[Any, Any]] = weakref.WeakSet()
         weakref.finalize(self, connection.abandon)

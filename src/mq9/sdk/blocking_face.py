@@ -26,6 +26,7 @@ from mq9.sdk.operations import Operations
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from mq9.sdk.credentials import Credentials
     from mq9.sdk.feed import Feed
 
 ResultT = TypeVar("ResultT")
@@ -114,10 +115,10 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
 class Engine:
     """What a blocking mailbox owns: the loop thread, the operations on it, and the handles that are open."""
 
-    def __init__(self, url: str, timeout: float, connect_timeout: float) -> None:
+    def __init__(self, url: str, credentials: Credentials, timeout: float, connect_timeout: float) -> None:
         self.made_in = os.getpid()
         self.thread = LoopThread()
-        self.operations = Operations(Connection(url, connect_timeout), timeout)
+        self.operations = Operations(Connection(url, credentials, connect_timeout), timeout)
         self.handles: weakref.WeakSet[BlockingHandleFace[Any, Any]] = weakref.WeakSet()
 
     def close(self, timeout_s: float) -> None:
@@ -157,8 +158,8 @@ def _close_at_exit() -> None:
 class BlockingFace:
     """The ground of Mailbox; see AsyncFace for the arguments."""
 
-    def __init__(self, url: str, timeout: float, connect_timeout: float) -> None:
-        self._arguments = (url, timeout, connect_timeout)
+    def __init__(self, url: str, credentials: Credentials, timeout: float, connect_timeout: float) -> None:
+        self._arguments = (url, credentials, timeout, connect_timeout)
         self._open_engine()
 
     @property

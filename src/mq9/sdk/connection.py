@@ -23,11 +23,12 @@ from mq9.sdk.errors import (
     Unavailable,
     error_of,
 )
-from mq9.sdk.link import Link, LinkFailed, LinkLost, NoBroker, address_of, checked_url
+from mq9.sdk.link import InboxRefused, Link, LinkFailed, LinkLost, NoBroker, address_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from mq9.sdk.credentials import Credentials
     from mq9.sdk.link import Reply, Request
 
 PAUSE_FIRST_S: Final = 0.05
@@ -43,19 +44,18 @@ class Connection:
     """The way to one broker.
 
     Arguments:
-        url: where it is, as in `nats://localhost:4222`.
+        url: where it is, as in `nats://localhost:4222`, without secrets.
+        credentials: who this client is.
         connect_timeout_s: how long the very first attempt goes on, in seconds. Later ones use the time of the call.
 
     Attributes:
         fetch_turns: to be held by whoever lets a FETCH wait at the broker.
         closed: nothing can be asked for any more.
-
-    Raises:
-        BadRequest: `url` cannot be the address of a broker.
     """
 
-    def __init__(self, url: str, connect_timeout_s: float) -> None:
-        self._url = checked_url(url)
+    def __init__(self, url: str, credentials: Credentials, connect_timeout_s: float) -> None:
+        self._url = url
+        self._credentials = credentials
         self.address = address_of(url)
         self._connect_timeout_s = connect_timeout_s
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -163,6 +163,9 @@ class Connection:
             except NoBroker:
                 failure = self.no_broker()
                 break
+            except InboxRefused:
+                failure = self.deaf()
+                break
             except MailboxError as error:
                 failure = error
                 break
@@ -221,6 +224,8 @@ class Connection:
                 raise Timeout(f"the broker at {self.address} did not answer within {timeout_s:g} s") from None
             except NoBroker:
                 raise self.no_broker() from None
+            except InboxRefused:
+                raise self.deaf() from None
             except LinkLost:
                 if self.closed or loop.time() >= repeatable_until:
                     raise self._lost_answer() from None
@@ -253,6 +258,13 @@ class Connection:
         """What to raise when the server knows nothing of mailboxes."""
         return Unavailable(f"the NATS server at {self.address} is not an mq9 broker: it has no mailboxes")
 
+    def deaf(self) -> Forbidden:
+        """What to raise when no answer can come in."""
+        return Forbidden(
+            f"the broker at {self.address} does not let this client subscribe to {self._credentials.inbox_prefix}.>,"
+            " where its answers come in; inbox_prefix says where else"
+        )
+
     def _enter_loop(self) -> None:
         """Bind to the running event loop; a loop that is over may be followed by another (asyncio.run called twice)."""
         if self.closed:
@@ -280,7 +292,7 @@ class Connection:
                 self._pause_s = PAUSE_FIRST_S
                 self._link = None
             try:
-                self._link = await Link.open(self._url, self._connect_timeout_s)
+                self._link = await Link.open(self._url, self._credentials, self._connect_timeout_s)
                 self._opened_at = loop.time()
                 self._was_connected = True
             except LinkFailed as failure:

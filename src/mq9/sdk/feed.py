@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from mq9.sdk.errors import BadRequest, ConnectionFailed, Forbidden, MailboxError, NotFound, Timeout
-from mq9.sdk.link import LinkLost, SubscriptionRefused
+from mq9.sdk.link import InboxRefused, LinkLost, SubscriptionRefused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -272,6 +272,8 @@ class Feed(ABC, Generic[ItemT]):
             raise Timeout(f"the broker at {address} did not answer within {self._timeout_s:g} s") from None
         except SubscriptionRefused:
             raise await self.refusal() from None
+        except InboxRefused:
+            raise self.operations.connection.deaf() from None
         return True
 
     async def _help(self) -> None:

@@ -13,6 +13,7 @@ import errno
 import logging
 import re
 import socket
+import ssl
 import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit
 from nats.aio.client import Client
 from nats.errors import AuthorizationError, Error, NoServersError
 
+from mq9.sdk.credentials import Credentials, without_secrets
 from mq9.sdk.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -36,9 +38,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("mq9")
 
 PING_INTERVAL_S: Final = 20
+CLOSING_S: Final = 0.2
 # Requests of one pipeline that may be without an answer.
 PIPELINED_MAX: Final = 512
-_REFUSED = re.compile(r'permissions violation for subscription to "([^"\s]+)"')
+_REFUSED = re.compile(r'permissions violation for (subscription|publish) to "([^"\s]+)"')
 _SCHEMES: Final = {"nats", "tls", "ws", "wss"}
 _NO_RESPONDERS: Final = "503"
 
@@ -63,6 +66,10 @@ class SubscriptionRefused(Exception):
     """The broker does not let this client subscribe to that."""
 
 
+class InboxRefused(Exception):
+    """The server does not let this client subscribe to where its answers are to come in."""
+
+
 class Reply(NamedTuple):
     """The answer to a request, as it came."""
 
@@ -72,7 +79,9 @@ class Reply(NamedTuple):
 
 def checked_url(url: str) -> str:
     """`url` itself when it can be the address of a broker; raises BadRequest for anything else."""
-    problem = BadRequest(f"{url!r} is not the address of a broker; one looks like nats://localhost:4222")
+    problem = BadRequest(
+        f"{without_secrets(url)!r} is not the address of a broker; one looks like nats://localhost:4222"
+    )
     if not isinstance(url, str) or not url or any(character.isspace() for character in url):
         raise problem
     try:
@@ -89,6 +98,44 @@ def address_of(url: str) -> str:
     """Host and port of a broker's URL, without the credentials that may be in it."""
     parts = urlsplit(url if "://" in url else f"nats://{url}")
     return f"{parts.hostname}:{parts.port or 4222}"
+
+
+class _NoTlsError(Error):
+    """TLS is wanted, and the server has none."""
+
+
+def _is_no_false_alarm(record: logging.LogRecord) -> bool:
+    """Whether a warning of asyncio's is worth a user's attention.
+
+    This one is about how nats-py puts a stream over TLS, comes with the end of each connection, and means nothing.
+    """
+    return record.msg != "returning true from eof_received() has no effect when using ssl"
+
+
+class _Client(Client):
+    """nats-py's client, which says who it is over TLS only when it is to.
+
+    nats-py itself goes by what the server says: a server, or somebody in between, that offers no TLS would be told the password.
+    """
+
+    def __init__(self, *, needs_tls: bool) -> None:
+        super().__init__()
+        self._needs_tls = needs_tls
+        self._was_asked = False
+
+    def _connect_command(self) -> bytes:
+        self._was_asked = True
+        has_tls = self._server_info.get("tls_required") or self.options["tls_handshake_first"]
+        if self._needs_tls and not has_tls:
+            raise _NoTlsError
+        if has_tls:
+            logging.getLogger("asyncio").addFilter(_is_no_false_alarm)
+        return super()._connect_command()
+
+    def check(self) -> None:
+        """Raise Error when a later nats-py has said who this client is without asking above."""
+        if self._needs_tls and not self._was_asked:
+            raise _NoTlsError
 
 
 class Attachment:
@@ -112,20 +159,23 @@ class Inbox:
 
     Attributes:
         link: what it belongs to.
+        is_refused: whether the server does not let the client have it.
     """
 
     def __init__(self, link: Link, client: Client) -> None:
         self.link = link
         self._client = client
-        self._prefix = client.new_inbox()
+        self._prefix = ""
         self._subscription: Subscription | None = None
         self._requests_made = 0
         self._answers: dict[str, asyncio.Future[Reply | None]] = {}
         self._received = 0
+        self.is_refused = False
         self._has_news = asyncio.Event()
 
     async def open(self) -> None:
         """Subscribe; raises what nats-py raises."""
+        self._prefix = self._client.new_inbox()
         self._subscription = await self._client.subscribe(f"{self._prefix}.*", cb=self._on_answer)
 
     async def request(self, subject: str, body: bytes, headers: dict[str, str] | None = None) -> Reply:
@@ -134,6 +184,7 @@ class Inbox:
         Raises:
             LinkLost: the connection broke, or the inbox was withdrawn; whether the request arrived is not known.
             NoBroker: the server has nobody who answers on this subject.
+            InboxRefused: the answer could not come in.
         """
         reply = await self._answer_to(lambda to: self._client.publish(subject, body, reply=to, headers=headers))
         if not reply.body and reply.headers.get("Status") == _NO_RESPONDERS:
@@ -178,6 +229,8 @@ class Inbox:
         token = str(self._requests_made)
         answer = self._answers[token] = asyncio.get_running_loop().create_future()
         try:
+            if self.is_refused:
+                raise InboxRefused
             if self.link.lost.is_set():
                 raise LinkLost
             await publish(f"{self._prefix}.{token}")
@@ -186,9 +239,29 @@ class Inbox:
             raise LinkLost from None
         finally:
             del self._answers[token]
+        if self.is_refused:
+            raise InboxRefused
         if reply is None:
             raise LinkLost
         return reply
+
+    def on_refusal(self, operation: str, subject: str) -> None:
+        """The server does not let this client publish or subscribe (`operation`) to `subject`, in lower case.
+
+        That is an answer as well to what is published to the inbox itself, just to see it come back.
+        """
+        prefix = self._prefix.lower() + "."
+        if not subject.startswith(prefix):
+            return
+        if operation == "subscription":
+            self.is_refused = True
+            self.fail()
+            return
+        self._received += 1
+        self._has_news.set()
+        answer = self._answers.get(subject[len(prefix) :])
+        if answer is not None and not answer.done():
+            answer.set_result(Reply({}, b""))
 
     async def _on_answer(self, message: Msg) -> None:
         self._received += 1
@@ -212,6 +285,7 @@ class Pipeline:
         self._client = client
         self._requests = requests
         self._prefix = client.new_inbox()
+        self._is_refused = False
         self._replies: list[Reply | None] = [None] * len(requests)
         self._answered = 0
         self._has_news = asyncio.Event()
@@ -219,7 +293,7 @@ class Pipeline:
     async def run(self, timeout_s: float) -> list[Reply | None]:
         """Send them all; for each its answer, or None when the link broke or `timeout_s` seconds passed before the next one came.
 
-        Raises NoBroker.
+        Raises NoBroker, InboxRefused.
         """
         with suppress(Error, OSError, LinkLost, TimeoutError):
             subscription = await self._client.subscribe(
@@ -241,8 +315,16 @@ class Pipeline:
         """The link is lost."""
         self._has_news.set()
 
+    def on_refusal(self, operation: str, subject: str) -> None:
+        """As for an Inbox."""
+        if operation == "subscription" and subject.startswith(self._prefix.lower() + "."):
+            self._is_refused = True
+            self._has_news.set()
+
     async def _until_answered(self, count: int, timeout_s: float) -> None:
         while self._answered < count:
+            if self._is_refused:
+                raise InboxRefused
             if self._link.lost.is_set():
                 raise LinkLost
             self._has_news.clear()
@@ -260,7 +342,7 @@ class Pipeline:
 class Link:
     """See the module. Use `open`."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: _Client) -> None:
         self._client = client
         self.lost = asyncio.Event()
         self.speaks_mq9 = False  # set by whoever got an answer that only an mq9 broker gives
@@ -271,13 +353,13 @@ class Link:
         self._keeper: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, url: str, timeout_s: float) -> Link:
+    async def open(cls, url: str, credentials: Credentials, timeout_s: float) -> Link:
         """Connect to the broker at `url` within `timeout_s` seconds.
 
         Raises:
             LinkFailed: nothing usable answers there.
         """
-        client = Client()
+        client = _Client(needs_tls=credentials.needs_tls)
         link = cls(client)
         try:
             async with asyncio.timeout(timeout_s):
@@ -291,7 +373,9 @@ class Link:
                     reconnect_time_wait=0,
                     connect_timeout=timeout_s,  # type: ignore[arg-type]  # annotated int, used as any number of seconds
                     ping_interval=PING_INTERVAL_S,
+                    **credentials.nats_options(),
                 )
+                client.check()
                 await link._inbox.open()
         except (OSError, TimeoutError, ValueError, Error) as error:
             await link._give_up()
@@ -399,8 +483,10 @@ class Link:
         """Clear up after an attempt to connect."""
         self.lost.set()
         # Before 2.15 nats-py stumbles over a connection that has never been made.
-        with suppress(AttributeError):
-            await self._client.close()
+        with suppress(AttributeError, TimeoutError):
+            # Of a connection whose handshake has failed nothing is left to be closed, and nats-py waits for it all the same.
+            async with asyncio.timeout(CLOSING_S):
+                await self._client.close()
 
     async def _keep(self) -> None:
         """Close the connection when it is lost or given up, or when the event loop cancels everything at its end."""
@@ -422,17 +508,32 @@ class Link:
 
     async def _on_error(self, error: Exception) -> None:
         self._last_error = error
+        if self._client.is_connecting:
+            raise error  # out of `connect`: there is no second attempt
         refusal = _REFUSED.search(str(error).lower())
         if refusal is None:
             logger.debug("nats-py: %s", type(error).__name__)
             return
-        for refused in self._refusals.get(refusal[1], ()):
+        operation, subject = refusal.groups()
+        for inbox in list(self._inboxes):
+            inbox.on_refusal(operation, subject)
+        for refused in self._refusals.get(subject, ()) if operation == "subscription" else ():
             refused.set()
 
     def _failure(self, error: Exception) -> LinkFailed:
         """Why the link could not be opened, for a person."""
         cause = self._last_error if isinstance(error, (NoServersError, TimeoutError)) and self._last_error else error
         text = str(cause).lower()
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return LinkFailed(f"its certificate is not to be trusted: {cause.verify_message}", hopeless=True)
+        if isinstance(cause, _NoTlsError):
+            return LinkFailed("it does not offer TLS", hopeless=True)
+        if isinstance(cause, ssl.SSLError):
+            return LinkFailed(f"TLS fails: {cause.reason or cause}")
+        if "authentication timeout" in text:
+            return LinkFailed("it took too long to recognise this client")
+        if "connections exceeded" in text:
+            return LinkFailed("it has as many connections as it may have")
         if isinstance(cause, AuthorizationError) or "authorization violation" in text:
             return LinkFailed("it does not accept these credentials", hopeless=True)
         if isinstance(cause, socket.gaierror):

@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from mq9.protocol import FETCH_LIMIT_DEFAULT
 from mq9.sdk import asking, tracing
 from mq9.sdk.async_face import AsyncFace, AsyncHandleFace
+from mq9.sdk.credentials import take_credentials
 from mq9.sdk.errors import BadRequest, MailboxError, plain
 from mq9.sdk.inflow import Happenings, Inflow
 from mq9.sdk.lease import nack_details
+from mq9.sdk.link import checked_url
 from mq9.sdk.message import BaseMessage, Record
 from mq9.sdk.operations import checked_group, fetch_filters, lots, send_options
 from mq9.sdk.values import MailboxEvent, MailboxInfo, Page, Sent, Status
 from mq9.sdk.work import Work
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
     from types import TracebackType
@@ -315,9 +318,19 @@ class AsyncMailbox(AsyncFace):
     context manager; otherwise `close` it.
 
     Arguments:
-        url: where the broker is, `nats://host:port`, with `user:password@` before the host if need be.
+        url: where the broker is, `nats://host:port`, or `tls://host:port` for a connection that is secured or does not come about. A
+            `user:password@` or `token@` before the host is taken unless one of the next arguments is given.
         timeout: how long a call may take that does not say so itself, in seconds.
         connect_timeout: how long the first call tries to reach a broker, in seconds.
+        user, password: who this client is.
+        token: in the place of the two.
+        nkey: the seed of a user's nkey (`SU…`), in the place of those.
+        credentials: a file with such a seed, alone or in a .creds file, in the place of those. A JWT in it is not looked at.
+        inbox_prefix: where answers come in, for a user who may subscribe to no other place than this; `_INBOX` by default.
+        tls_ca: a file with the certificates that the broker's may be signed by; by default those that the system trusts.
+        tls_cert, tls_key: files with a certificate to show to the broker, and its key, which may be in the same file. PEM, all of these.
+        tls_hostname: whom the broker's certificate must be for, when that is not the host of `url`.
+        tls_first: begin with TLS, before the broker has said anything; for a broker with `tls_handshake_first`.
 
     Every operation raises a MailboxError: NotFound when there is no such mailbox, BadRequest for an argument that the
     protocol does not allow, ConnectionFailed when there is no broker, Timeout when it does not answer, and the others as
@@ -325,9 +338,38 @@ class AsyncMailbox(AsyncFace):
     """
 
     def __init__(
-        self, url: str = "nats://localhost:4222", *, timeout: float = 5.0, connect_timeout: float = 2.0
+        self,
+        url: str = "nats://localhost:4222",
+        *,
+        timeout: float = 5.0,
+        connect_timeout: float = 2.0,
+        user: str | None = None,
+        password: str | None = None,
+        token: str | None = None,
+        nkey: str | None = None,
+        credentials: str | os.PathLike[str] | None = None,
+        inbox_prefix: str | None = None,
+        tls_ca: str | os.PathLike[str] | None = None,
+        tls_cert: str | os.PathLike[str] | None = None,
+        tls_key: str | os.PathLike[str] | None = None,
+        tls_hostname: str | None = None,
+        tls_first: bool = False,
     ) -> None:
-        super().__init__(url, timeout, connect_timeout)
+        bare, taken = take_credentials(
+            checked_url(url),
+            user=user,
+            password=password,
+            token=token,
+            nkey=nkey,
+            credentials=credentials,
+            inbox_prefix=inbox_prefix,
+            tls_ca=tls_ca,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+            tls_hostname=tls_hostname,
+            tls_first=tls_first,
+        )
+        super().__init__(bare, taken, timeout, connect_timeout)
 
     @plain
     async def create(
@@ -338,6 +380,7 @@ class AsyncMailbox(AsyncFace):
         name: str | None = None,
         desc: str | None = None,
         renew: bool = False,
+        owner_only: bool = False,
         timeout: float | None = None,
     ) -> MailboxInfo:
         """Create a mailbox, or find the one that has this name.
@@ -348,6 +391,8 @@ class AsyncMailbox(AsyncFace):
             name: its mail_id; None for a private mailbox, whose mail_id the broker makes up and only its creator learns.
             desc: a description, for `list`.
             renew: restart the clock of the mailbox called `name` (which may be a private one), with `ttl` if given.
+            owner_only: nobody but the user who creates it, by whatever connection, may do more with it than send and ask for
+                `status`. Needs a broker with users; Conflict is raised when there is one of this name that is not so.
 
         Returns:
             The mailbox: a str, its mail_id, with what the broker said about it. `is_new` is False when it was there already;
@@ -357,6 +402,7 @@ class AsyncMailbox(AsyncFace):
             MailboxError: see the class.
         """
         request = {"ttl": ttl, "public": public, "name": name, "desc": desc, "renew": renew or None}
+        request["owner_only"] = owner_only or None
         return await self._ask(self._operations.create(request, timeout))
 
     @plain

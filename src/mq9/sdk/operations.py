@@ -10,6 +10,7 @@ import itertools
 import json
 import math
 import secrets
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -213,8 +214,9 @@ class Operations:
         await self._ask(protocol.ACK + checked_mail_id(mail_id), body, "error", timeout)
 
     async def probe(self) -> None:
-        """Ask something cheap that only an mq9 broker answers; raises what `request` raises."""
-        await self._ask(protocol.PUBLIC_LIST, {"limit": 1}, "mailboxes", None)
+        """Ask something cheap that only an mq9 broker answers, if only with a refusal; raises what `request` raises."""
+        with suppress(Forbidden):
+            await self._ask(protocol.PUBLIC_LIST, {"limit": 1}, "mailboxes", None)
 
     async def _ask(
         self,

@@ -66,6 +66,11 @@ class MailboxInfo(str):
         return found
 
     @property
+    def owner_only(self) -> bool:
+        """Whether only the user who created it may do more with it than send; of `list` it is not known, and False."""
+        return bool(self._description.get("owner_only", False))
+
+    @property
     def is_new(self) -> bool:
         """False when create found a mailbox of this name that was already there."""
         return bool(self._description.get("is_new", False))

@@ -20,7 +20,7 @@ from mq9.sdk.errors import BadRequest, Conflict, Forbidden, MailboxError, NotFou
 from mq9.sdk.feed import RETRY_S, Feed
 from mq9.sdk.inflow import ENDINGS, json_object
 from mq9.sdk.lease import Lease, milliseconds, nack_details
-from mq9.sdk.link import LinkLost, NoBroker
+from mq9.sdk.link import InboxRefused, LinkLost, NoBroker
 from mq9.sdk.message import Record
 from mq9.sdk.operations import checked_group, checked_mail_id
 
@@ -310,6 +310,8 @@ class Work(Feed[Record]):
             return
         except NoBroker:
             raise connection.no_broker() from None
+        except InboxRefused:
+            raise connection.deaf() from None
         answer = connection.object_of(reply)
         if not isinstance(answer.get("messages"), list):
             raise Unavailable(f"what answers at {connection.address} is not an mq9 broker")

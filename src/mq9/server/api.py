@@ -18,7 +18,6 @@ from mq9.native.base32 import base32
 from mq9.protocol import CreateRequest, ListRequest, ProtocolError, bad_mail_id, dump
 from mq9.routing.subjects import valid_for_publish
 from mq9.server.aliases import QueryShape, with_empty_error
-from mq9.server.config import Config
 from mq9.server.feeds import EventFeed, PublicFeed, PublicFeeds, describe
 from mq9.server.fetching import Fetcher
 from mq9.server.leasing import Leasing
@@ -26,6 +25,7 @@ from mq9.server.mail import MailSession
 from mq9.server.receipts import receipt
 
 _CREATE = protocol.CREATE.encode()
+_MESSAGES = protocol.MESSAGES.encode()
 _PUBLIC_LIST = protocol.PUBLIC_LIST.encode()
 _FETCH = protocol.FETCH.encode()
 _DELETE = protocol.DELETE.encode()
@@ -69,17 +69,17 @@ class Api:
 
     Arguments:
         office: the post office.
-        config: the broker's limits.
+        default_ttl: seconds that a mailbox lives when its creator does not say.
         fetcher: reads messages for fetch.
         leasing: carries out FETCH and ACK.
         now: gives Unix ms.
     """
 
     def __init__(
-        self, office: PostOffice, config: Config, fetcher: Fetcher, leasing: Leasing, now: Callable[[], int]
+        self, office: PostOffice, default_ttl: int, fetcher: Fetcher, leasing: Leasing, now: Callable[[], int]
     ) -> None:
         self._office = office
-        self._config = config
+        self.default_ttl = default_ttl
         self._fetcher = fetcher
         self._leasing = leasing
         self._now = now
@@ -124,10 +124,16 @@ class Api:
             return True
         if subject.startswith(_EVENTS):
             mailbox = self._office.get(subject[len(_EVENTS) :], self._now())
-            if mailbox is not None:
-                EventFeed(mailbox, session, subject, sid)
-            return mailbox is not None
+            if mailbox is None or not session.owns(mailbox):
+                return False
+            EventFeed(mailbox, session, subject, sid)
+            return True
         return False
+
+    def may_watch(self, session: MailSession, subject: bytes) -> bool:
+        """Whether a subscription to `subject` that is not to messages may go on, as far as owners have a say."""
+        mailbox = self._office.get(subject[len(_EVENTS) :], self._now()) if subject.startswith(_EVENTS) else None
+        return mailbox is None or session.owns(mailbox)
 
     def _create(self, session: MailSession, reply: bytes | None, body: bytes) -> None:
         request = CreateRequest.parse(body)
@@ -135,9 +141,10 @@ class Api:
             self._office,
             request,
             new_private_id(),
-            self._config.default_ttl,
+            self.default_ttl,
             self._now(),
             self._answer(session, _CREATE, reply),
+            None if session.user is None else session.user.owner,
         )
 
     def _list(self, session: MailSession, reply: bytes | None, body: bytes) -> None:
@@ -167,22 +174,22 @@ class Api:
         )
 
     def _fetch(self, session: MailSession, rest: bytes, reply: bytes | None, body: bytes) -> None:
-        mailbox = self._mailbox(rest)
+        mailbox = self._own_mailbox(session, rest)
         self._fetcher.fetch(session, mailbox, protocol.FetchRequest.parse(body), reply)
 
     def _query(self, session: MailSession, rest: bytes, reply: bytes | None, body: bytes) -> None:
         request = protocol.FetchRequest.parse(body)
-        self._fetcher.fetch(session, self._mailbox(rest), request, reply, QueryShape())
+        self._fetcher.fetch(session, self._own_mailbox(session, rest), request, reply, QueryShape())
 
     def _delete(self, session: MailSession, rest: bytes, reply: bytes | None, _body: bytes) -> None:
         mail_id, number = _split(rest)
         done = self._answer(session, _DELETE + rest, reply)
-        operations.delete(self._office, self._mailbox(mail_id), _msg_id(number), self._now(), done)
+        operations.delete(self._office, self._own_mailbox(session, mail_id), _msg_id(number), self._now(), done)
 
     def _delete_alias(self, session: MailSession, rest: bytes, reply: bytes | None, _body: bytes) -> None:
         mail_id, number = _split(rest)
         done = with_empty_error(self._answer(session, _DELETE_ALIAS + rest, reply))
-        operations.delete(self._office, self._mailbox(mail_id), _msg_id(number), self._now(), done)
+        operations.delete(self._office, self._own_mailbox(session, mail_id), _msg_id(number), self._now(), done)
 
     def _status(self, session: MailSession, rest: bytes, reply: bytes | None, _body: bytes) -> None:
         address, number = _split(rest)
@@ -193,13 +200,13 @@ class Api:
         session.respond(reply, dump(receipt(self._office, mailbox, _msg_id(number), self._now())))
 
     def _remove(self, session: MailSession, rest: bytes, reply: bytes | None, _body: bytes) -> None:
-        operations.remove(self._office, self._mailbox(rest), self._answer(session, _REMOVE + rest, reply))
+        operations.remove(self._office, self._own_mailbox(session, rest), self._answer(session, _REMOVE + rest, reply))
 
     def _lease(self, session: MailSession, rest: bytes, reply: bytes | None, body: bytes) -> None:
-        self._leasing.fetch(session, self._mailbox(rest), protocol.LeaseRequest.parse(body), reply)
+        self._leasing.fetch(session, self._own_mailbox(session, rest), protocol.LeaseRequest.parse(body), reply)
 
     def _acknowledge(self, session: MailSession, rest: bytes, reply: bytes | None, body: bytes) -> None:
-        mailbox = self._mailbox(rest)
+        mailbox = self._own_mailbox(session, rest)
         request = protocol.AckRequest.parse(body, rest.decode())
         self._leasing.acknowledge(session, mailbox, request, _ACK + rest, reply)
 
@@ -228,6 +235,18 @@ class Api:
         if mailbox is None:
             problem = bad_mail_id(mail_id.decode("utf-8", "surrogateescape"))
             raise ProtocolError(404, operations.NO_MAILBOX) if problem is None else ProtocolError(400, problem)
+        return mailbox
+
+    def _own_mailbox(self, session: MailSession, mail_id: bytes) -> Mailbox:
+        """The mailbox that a request of its owner names, if it is one of those in which only the owner may do that.
+
+        Raises ProtocolError as `_mailbox`; for somebody else 403 when they could find out by a send that there is such a mailbox,
+        else what is said of one that is not there.
+        """
+        mailbox = self._mailbox(mail_id)
+        if not session.owns(mailbox):
+            may_know = session.publishes(_MESSAGES + mail_id) or session.publishes(_CREATE)
+            raise ProtocolError(403, operations.NOT_OWNER) if may_know else ProtocolError(404, operations.NO_MAILBOX)
         return mailbox
 
     def _answer(self, session: MailSession, subject: bytes, reply: bytes | None) -> operations.Done:

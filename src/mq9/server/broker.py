@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import platform
 import secrets
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -18,6 +20,8 @@ from mq9.mailboxes.format import MARKS_KEY, DamagedError
 from mq9.mailboxes.loading import Loading
 from mq9.mailboxes.mailbox import Mailbox
 from mq9.mailboxes.office import PostOffice
+from mq9.mailboxes.owner import Owner
+from mq9.server.access import Access
 from mq9.server.api import Api
 from mq9.server.blockreader import BlockReader
 from mq9.server.committer import Committer
@@ -29,8 +33,11 @@ from mq9.server.leasing import Leasing
 from mq9.server.mail import MailHub, MailSession
 from mq9.server.metrics import Metrics
 from mq9.server.monitoring import Monitor
+from mq9.server.reloading import reload
 from mq9.server.rewriter import Rewriter
 from mq9.server.session import Session
+from mq9.server.tls import Tls, context_of
+from mq9.server.users import Users
 from mq9.store.contract import Store, Table
 from mq9.store.disk_engine import DiskStore
 from mq9.store.memory_engine import MemoryStore
@@ -75,8 +82,10 @@ class Server:
         self.port = config.port
         self._clock = clock
         self.now = clock or system_clock
+        self._id = "N" + secrets.token_hex(28).upper()[:55]
         self.store = store or (MemoryStore() if config.memory else DiskStore(config.data_dir, config.max_store))
         self.http: HttpServer | None = None
+        self.tls: Tls | None = None
         # Set when the broker cannot go on because of an error of its own: whoever runs it should end it.
         self.failed = asyncio.Event()
         # Set when all clients have been sent off after `leave`.
@@ -93,8 +102,12 @@ class Server:
         self._loop = asyncio.get_running_loop()
         listener = self._bind()
         try:
+            self._address, port = listener.getsockname()[:2]
+            # Before anything is touched: a configuration that cannot be used is to change nothing.
+            self.refuse_strangers(self.config, Users(self.config, Owner))
+            context = context_of(self.config)
             await self.store.open()
-            self._assemble(listener.getsockname()[1])
+            self._assemble(port, context)
             await self._load()
             if self.config.http_port is not None:
                 self.http = HttpServer(
@@ -103,12 +116,14 @@ class Server:
                     self.metrics,
                     Monitor(self, self._loop),
                     lambda: self.office.refusal is None,
+                    self.config.http_token,
                 )
         except BaseException:
             listener.close()
             await self.store.close()
             raise
-        self._server = await self._loop.create_server(lambda: Protocol(self.hub), sock=listener, backlog=1024)
+        new_protocol = self._new_session if self.tls is None else self.tls.new_protocol
+        self._server = await self._loop.create_server(new_protocol, sock=listener, backlog=1024)
         self.office.on_sooner(self._plan_tick_soon)
         self._check_alive()
 
@@ -132,6 +147,9 @@ class Server:
         self.office.on_sooner(lambda: None)
         for timer in self._timers.values():
             timer.cancel()
+        if self.tls is not None:
+            await self.tls.stop()
+        await self.access.stop()
         for session in list(self.hub.sessions.values()):
             session.pause_reading()
         await self.rewriter.stop()
@@ -151,10 +169,17 @@ class Server:
         await self._server.wait_closed()
         self._server = None
 
+    async def reload(self, config: Config) -> None:
+        """Go by another configuration from now on, as far as that is possible without a restart (mq9.server.reloading).
+
+        Raises ConfigError when it cannot be used; then nothing has changed.
+        """
+        await reload(self, config)
+
     @property
     def url(self) -> str:
         """Where a client connects to."""
-        return f"nats://{_address(self.config.host, self.port)}"
+        return f"{'nats' if self.tls is None else 'tls'}://{_address(self.config.host, self.port)}"
 
     @property
     def announcement(self) -> str:
@@ -172,7 +197,7 @@ class Server:
 
     # putting it together
 
-    def _assemble(self, port: int) -> None:
+    def _assemble(self, port: int, context: ssl.SSLContext | None) -> None:
         self.port = port
         self.metrics = Metrics(self)
         self.office = PostOffice(
@@ -195,17 +220,42 @@ class Server:
             self.now,
             lambda client_id: client_id in self.hub.sessions,
         )
-        self.api = Api(self.office, self.config, self.fetcher, self.leasing, self.now)
+        self.api = Api(self.office, self.config.default_ttl, self.fetcher, self.leasing, self.now)
+        self.users = Users(self.config, self.office.owner_of)
+        self.access = Access(self._loop, self.users, self.config, self.office)
         self.hub = MailHub(
             self._loop,
             self.config,
-            self._info(),
+            self.describe(self.users, context),
+            self.access,
             self.office,
             self.api,
             self._clock,
             self.block_reader.want,
             self.failed.set,
         )
+        self.tls = None if context is None else Tls(self.hub, self._new_session, context, self.config)
+
+    def _new_session(self) -> Protocol:
+        return Protocol(self.hub)
+
+    def refuse_strangers(self, config: Config, users: Users) -> None:
+        """Raise ConfigError when others than this machine reach the broker, and need to show nothing for it."""
+        if is_loopback(self._address):
+            return
+        if config.insecure:
+            if not users.required:
+                log.warning("insecure: whoever reaches %s may do everything", config.host)
+            return
+        if not users.required:
+            raise ConfigError(
+                f"whoever reaches {config.host} may read every mailbox whose name they know: give the broker users or a"
+                " token (docs/configuration.md), or say insecure (--insecure) if that is what you want"
+            )
+        if config.http_port is not None and not config.http_token:
+            raise ConfigError(
+                f"whoever reaches {config.host} may read whom it serves (/connz, /metrics): set http_token, or say insecure (--insecure)"
+            )
 
     async def _load(self) -> None:
         """Take over everything that is stored."""
@@ -270,11 +320,11 @@ class Server:
             ) from None
         return listener
 
-    def _info(self) -> dict[str, Any]:
-        server_id = "N" + secrets.token_hex(28).upper()[:55]
+    def describe(self, users: Users, context: ssl.SSLContext | None) -> dict[str, Any]:
+        """What INFO says of the broker to everybody."""
         return {
-            "server_id": server_id,
-            "server_name": self.config.server_name or server_id,
+            "server_id": self._id,
+            "server_name": self.config.server_name or self._id,
             "version": NATS_VERSION,
             "mq9_version": VERSION,
             "proto": 1,
@@ -283,8 +333,9 @@ class Server:
             "port": self.port,
             "headers": True,
             "max_payload": self.config.max_payload,
-            "auth_required": False,
-            "tls_required": False,
+            "auth_required": users.required and users.no_auth_user is None,
+            "tls_required": context is not None,
+            "tls_verify": context is not None and context.verify_mode is ssl.CERT_REQUIRED,
             "tls_available": False,
         }
 
@@ -336,6 +387,13 @@ class Server:
         for session in list(self.hub.sessions.values()):
             session.abort("")
         await asyncio.sleep(0)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches an IP address of its own."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_loopback
 
 
 def _address(host: str, port: int) -> str:

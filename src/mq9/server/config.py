@@ -6,19 +6,18 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
 from mq9.protocol import TTL_DEFAULT_S, TTL_MAX_S
 from mq9.server.logs import FORMATS, LEVELS
+from mq9.server.userconfig import ConfigError, PermissionsConfig, UserConfig, parse_users
+
+__all__ = ["ENVIRONMENT_PREFIX", "Config", "ConfigError"]
 
 ENVIRONMENT_PREFIX = "MQ9_"
-
-
-class ConfigError(Exception):
-    """A configuration that cannot be used; the text names the key and what was wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +47,23 @@ class Config:
     default_ttl: int = TTL_DEFAULT_S
     log_level: str = "info"
     log_format: str = "text"
+    insecure: bool = False
+    token: str = field(default="", repr=False)
+    user: str = ""
+    password: str = field(default="", repr=False)
+    no_auth_user: str = ""
+    auth_timeout: float = 2.0
+    http_token: str = field(default="", repr=False)
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_ca: str = ""
+    tls_verify: bool = False
+    tls_verify_and_map: bool = False
+    tls_handshake_first: bool = False
+    tls_min_version: str = "1.2"
+    tls_timeout: float = 2.0
+    users: tuple[UserConfig, ...] = ()
+    default_permissions: PermissionsConfig | None = None
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a value out of its bounds."""
@@ -78,8 +94,15 @@ class Config:
         return replace(cls(), **values)
 
 
+# Those that are tables, and only a file can have.
+_TABLES: dict[str, Callable[[Any, str], Any]] = {
+    "users": parse_users,
+    "default_permissions": PermissionsConfig.parse,
+}
 _TYPES: dict[str, type] = {
-    field.name: {"str": str, "bool": bool, "float": float}.get(str(field.type), int) for field in fields(Config)
+    each.name: {"str": str, "bool": bool, "float": float}.get(str(each.type), int)
+    for each in fields(Config)
+    if each.name not in _TABLES
 }
 
 _BOUNDS: dict[str, tuple[float, float]] = {
@@ -100,6 +123,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "lame_duck_grace_period": (0.0, 86_400.0),
     "lame_duck_duration": (0.0, 86_400.0),
     "default_ttl": (0, TTL_MAX_S),
+    "auth_timeout": (0.05, 60.0),
+    "tls_timeout": (0.05, 60.0),
 }
 
 
@@ -114,6 +139,9 @@ def _from_file(file: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"the configuration file {file} is not valid TOML: {error}") from None
     for key, value in table.items():
+        if key in _TABLES:
+            table[key] = _TABLES[key](value, key)
+            continue
         if key not in _TYPES:
             raise ConfigError(f"the configuration file {file} has the unknown key {key}")
         wanted = _TYPES[key]

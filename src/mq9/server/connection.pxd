@@ -31,6 +31,8 @@ cdef class Shared:
 cdef class Connection(FrameHandler):
     cdef object __weakref__
     cdef readonly object transport
+    # The transport that carries it, where that is another one: TLS keeps only part of what the socket has not taken.
+    cdef public object carrier
     cdef Shared shared
     # The unfinished frame at the end of what was read, and how large it will be (0: not known).
     cdef buffer_t _rest
@@ -66,6 +68,7 @@ cdef class Connection(FrameHandler):
     cdef int commit_stored(self, Py_ssize_t size) except -1
     cdef int send(self, bytes data) except -1
     cdef Py_ssize_t room(self) noexcept
+    cdef Py_ssize_t held(self) except -1
     cdef int _flush(self) except -1
     cdef int look_what_was_taken(self) except -1
     cdef int _ends_softly(self) except -1

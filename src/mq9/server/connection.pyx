@@ -31,6 +31,8 @@ cdef enum:
     # An unfinished frame up to this size is put in front of what is read next; a larger one is read on in its own buffer.
     REST_IN_SHARED_MAX = 65536
     OUTPUT_FIRST = 65536
+    # What is read at a time of a client that has not said who it is: what it said is kept while that is found out.
+    STRANGER_READ = 8192
     # Up to this size an output is copied into a bytes object of its own size and its room used again.
     OUTPUT_COPY_MAX = 16384
     FREE_OUTPUTS_MAX = 16
@@ -42,6 +44,9 @@ cdef enum:
     QUICK_WRITE_MAX = 32768
     # A publisher whose subscriber is this far behind is made to wait a little, as nats-server does.
     STALL_AT = 8388608
+
+# How long a client may take to hang up itself when it was told why it has to go.
+cdef double LINGER_S = 0.5
 
 
 cdef class Shared:
@@ -141,10 +146,11 @@ cdef class Connection(FrameHandler):
             # Grows as bytes come, not as large as was announced: announcing costs a client nothing.
             extra = max(min(self._rest_wanted - rest, rest), OUTPUT_FIRST)
             return PyMemoryView_FromMemory(buffer_reserve(&self._rest, extra), extra, PyBUF_WRITE)
-        if rest == 0:
-            return self.shared._read_view
-        memcpy(self.shared.read_data, self._rest.data, rest)
-        return self.shared._read_view[rest:]
+        if rest > 0:
+            memcpy(self.shared.read_data, self._rest.data, rest)
+        if self.connect_first:
+            return self.shared._read_view[rest:rest + STRANGER_READ]
+        return self.shared._read_view[rest:] if rest > 0 else self.shared._read_view
 
     def buffer_updated(self, Py_ssize_t count):
         cdef const char* data
@@ -235,6 +241,13 @@ cdef class Connection(FrameHandler):
             return 0
         return max(self.shared.write_high - self.output_size, 0)
 
+    cdef Py_ssize_t held(self) except -1:
+        """How many bytes of output the socket has not taken yet, over TLS about."""
+        cdef Py_ssize_t size = self.transport.get_write_buffer_size()
+        if self.carrier is not None:
+            size += self.carrier.get_write_buffer_size()
+        return size
+
     cdef int _flush(self) except -1:
         cdef Py_ssize_t size = self.output_size, written
         if size == 0 or self.closed:
@@ -246,7 +259,7 @@ cdef class Connection(FrameHandler):
         else:
             self._write_later(written)
         if self.write_paused:
-            self.backlog = self.transport.get_write_buffer_size()
+            self.backlog = self.held()
             if self._may_cut_off and self.backlog > self.shared.pending_max:
                 self.shared.slow_consumers += 1
                 self.abort("Slow Consumer (Pending Bytes)")
@@ -258,11 +271,11 @@ cdef class Connection(FrameHandler):
     cdef int look_what_was_taken(self) except -1:
         """See how much of the output has reached the socket, and tell `output_taken`."""
         cdef uint64_t held = self.output_size
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self.carrier is not None and self.carrier.is_closing():
             return 0  # it drops what it is given, so that it holds nothing is no sign
         if self._transport_holds:
-            held += self.transport.get_write_buffer_size()
-        self.taken = max(self.taken, self.position - held)
+            held += self.held()
+        self.taken = max(self.taken, self.position - min(held, self.position))
         return self.output_taken()
 
     cdef int _ends_softly(self) except -1:
@@ -284,10 +297,12 @@ cdef class Connection(FrameHandler):
         cdef Py_ssize_t size = self.output_size
         cdef const char* data = self._output_data
         cdef int socket = self._socket
-        if self._transport_holds:
-            self._transport_holds = self.transport.get_write_buffer_size() > 0
-        if socket < 0 or self._transport_holds:
+        if socket < 0:
             return 0
+        if self._transport_holds:
+            self._transport_holds = self.held() > 0
+            if self._transport_holds:
+                return 0
         if size <= QUICK_WRITE_MAX:
             return max(send(socket, data, size, MSG_DONTWAIT | MSG_NOSIGNAL), 0)
         with nogil:
@@ -338,6 +353,19 @@ cdef class Connection(FrameHandler):
         if self._read_pauses == 0 and not self.closed:
             self.transport.resume_reading()
 
+    def hold(self):
+        """Let what this client says wait, frames that have been read included, until `go_on`."""
+        self.waits = True
+        self.pause_reading()
+
+    def go_on(self):
+        """Take back `hold`."""
+        self.waits = False
+        if self._rest.size and not self.stopped:
+            self.get_buffer(0)
+            self.buffer_updated(0)
+        self.resume_reading()
+
     def close(self, str reason not None, bytes last not None=b""):
         """End the connection after everything that was sent, and `last`, has been written."""
         if self.closed:
@@ -350,6 +378,30 @@ cdef class Connection(FrameHandler):
         self._ends_softly()
         self._end(reason)
         self.transport.close()
+
+    def part(self, str reason not None, bytes last not None):
+        """As `close`, for a client that may be in the middle of saying something: what it says goes unread for a while.
+
+        A socket that is closed with something unread tells the other side of an error, which may be faster than `last`.
+        """
+        if self.closed:
+            return
+        self.send(last)
+        self._flush()
+        if self.closed:
+            return
+        self._ends_softly()
+        self._end(reason)
+        self.transport.resume_reading()
+        if not self.transport.can_write_eof():  # TLS: its own farewell reads what comes
+            self.transport.close()
+            return
+        try:
+            self.transport.write_eof()
+        except OSError:  # it has hung up already
+            self.transport.close()
+            return
+        self.shared.loop.call_later(LINGER_S, self.transport.close)
 
     def abort(self, str reason not None):
         """End the connection now, also one that is closing; what was not written is dropped."""

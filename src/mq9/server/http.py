@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -19,6 +20,7 @@ from prometheus_client.exposition import ThreadingWSGIServer
 
 from mq9.server.config import ConfigError
 from mq9.server.monitoring import BusyError, Monitor
+from mq9.server.passwords import same
 from mq9.server.query import ConnzQuery, Parameters, QueryError, SubszQuery
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ _REQUESTS_MAX = 64
 _LONG = 256
 _PATIENT_ENCODER = json.JSONEncoder()
 _BUSY = b'{"error":"the broker is stopping or busy"}\n'
+_CHALLENGE = (("WWW-Authenticate", "Bearer"),)
+_NO_TOKEN = b'{"error":"this needs the broker\'s http_token"}\n'
 _INDEX = b"""<!DOCTYPE html>
 <html lang="en"><title>mq9</title>
 <h1>mq9</h1>
@@ -92,6 +96,8 @@ class HttpServer:
         host, port: where it listens; 0 takes a free port, which `port` then names.
         metrics, monitor: what it shows.
         is_healthy: whether the broker accepts messages.
+        token: what has to be shown as `Authorization: Bearer`, for everything but /healthz; empty for nothing.
+        token: what has to be shown as `Authorization: Bearer`, for everything but /healthz; empty for nothing.
 
     Raises ConfigError when it cannot listen there.
     """
@@ -103,7 +109,9 @@ class HttpServer:
         metrics: Metrics,
         monitor: Monitor,
         is_healthy: Callable[[], bool],
+        token: str = "",
     ) -> None:
+        self._token = token
         self._monitor = monitor
         self._is_healthy = is_healthy
         self._pages: dict[str, Callable[[dict[str, Any], StartResponse], Iterable[bytes]]] = {
@@ -128,6 +136,11 @@ class HttpServer:
         self._thread = threading.Thread(target=self._server.serve_forever, name="mq9-http", daemon=True)
         self._thread.start()
 
+    def adopt(self, token: str) -> None:
+        """Ask for this token from now on: the configuration was read again."""
+        self._token = token
+        self._monitor.config_load_s = time.time()
+
     def stop(self) -> None:
         """Stop listening."""
         self._server.shutdown()
@@ -136,6 +149,8 @@ class HttpServer:
 
     def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO") or "/"
+        if path != "/healthz" and not self._may_ask(environ):
+            return _say(start_response, "401 Unauthorized", _NO_TOKEN, headers=_CHALLENGE)
         page = self._pages.get(path)
         if page is None:
             return _say(start_response, "404 Not Found", b"404 page not found\n", "text/plain; charset=utf-8")
@@ -152,6 +167,10 @@ class HttpServer:
             body = b'{"status":"unavailable","status_code":503,"error":"the storage is unavailable"}\n'
             return _say(start_response, "503 Service Unavailable", body)
         return _say(start_response, "200 OK", b'{"status":"ok"}\n')
+
+    def _may_ask(self, environ: dict[str, Any]) -> bool:
+        scheme, _, shown = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+        return not self._token or (scheme.lower() == "bearer" and same(self._token, shown.strip()))
 
 
 def _parameters(environ: dict[str, Any]) -> Parameters:
@@ -187,9 +206,13 @@ def _item(item: dict[str, Any]) -> str:
 
 
 def _say(
-    start_response: StartResponse, status: str, body: bytes, content_type: str = "application/json"
+    start_response: StartResponse,
+    status: str,
+    body: bytes,
+    content_type: str = "application/json",
+    headers: Sequence[tuple[str, str]] = (),
 ) -> list[bytes]:
-    start_response(status, [("Content-Type", content_type), ("Content-Length", str(len(body)))])
+    start_response(status, [("Content-Type", content_type), ("Content-Length", str(len(body))), *headers])
     return [body]
 
 

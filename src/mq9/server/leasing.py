@@ -316,8 +316,8 @@ class _Asked(Fetch):
         leasing.begun(session, self)
 
     def is_open(self) -> bool:
-        """Whether its client still waits for the answer: to take a FETCH back, it ends the subscription for it."""
-        return self._session.listens(self._reply)
+        """Whether its client still waits for the answer, and may: to take a FETCH back, it ends the subscription for it."""
+        return self._session.listens(self._reply) and self._session.may_lease(self.mailbox)
 
     def abandoned(self) -> None:
         """Its client waits no more."""

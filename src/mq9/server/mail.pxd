@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
-from mq9.mailboxes.mailbox cimport Receiver, Sender
+from mq9.mailboxes.mailbox cimport Mailbox, Receiver, Sender
 from mq9.mailboxes.office cimport PostOffice
 from mq9.server.session cimport Hub, Interest, Session
 from mq9.wire.frames cimport Publish
@@ -34,6 +34,8 @@ cdef class ReplySender(Sender):
 cdef class MailReceiver(Receiver):
     # A client's subscription to a mailbox.
     cdef MailSession session
+    cdef bytes subject
+    cdef bytes queue
     cdef bytes sid
     cdef uint64_t delivered
     cdef uint64_t maximum       # 0: none
@@ -52,6 +54,7 @@ cdef class MailSession(Session):
 
     cdef int _send(self, Publish* frame, Py_ssize_t prefix_size) except -1
     cdef ReplySender _sender(self, bint alias)
+    cdef int _visible(self, Mailbox mailbox, int mask, bytes subject, bytes queue) except -1
     cdef int _refuse_send(self, Publish* frame, object error) except -1
     cdef int _request(self, Publish* frame) except -1
     cdef int _respond(self, const char* reply, Py_ssize_t reply_size, Py_ssize_t header_size, bytes body) except -1

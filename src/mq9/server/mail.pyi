@@ -2,9 +2,10 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from typing import Any
 
-from mq9.mailboxes.mailbox import Receiver, Sender
+from mq9.mailboxes.mailbox import Mailbox, Receiver, Sender
 from mq9.mailboxes.office import PostOffice
 from mq9.protocol import ProtocolError
+from mq9.server.access import Access
 from mq9.server.api import Api
 from mq9.server.config import Config
 from mq9.server.feeds import Feed
@@ -24,6 +25,7 @@ class MailHub(Hub):
         loop: AbstractEventLoop,
         config: Config,
         info: dict[str, Any],
+        access: Access,
         office: PostOffice,
         api: Api,
         clock: Callable[[], int] | None,
@@ -42,6 +44,8 @@ class MailReceiver(Receiver):
 
 class MailSession(Session):
     def __init__(self, hub: MailHub) -> None: ...
+    def owns(self, mailbox: Mailbox) -> bool: ...
+    def may_lease(self, mailbox: Mailbox) -> bool: ...
     def refuse(self, subject: bytes, reply: bytes | None, error: ProtocolError) -> None: ...
     def respond(self, reply: bytes | None, body: bytes) -> None: ...
     def respond_error(self, reply: bytes, error: ProtocolError, body: bytes | None = None) -> None: ...

@@ -15,20 +15,25 @@ from mq9.mailboxes.format cimport (
 )
 from mq9.mailboxes.group cimport Group, Handout
 from mq9.mailboxes.groups cimport MailboxGroups
-from mq9.mailboxes.mailbox cimport Mailbox
+from mq9.mailboxes.mailbox cimport LEVELS, Mailbox
 from mq9.mailboxes.writing cimport Message, plain_message
 from mq9.native.memory cimport (
     DECIMAL_MAX, buffer_free, buffer_t, decimal_size, write_bytes, write_decimal,
 )
+from mq9 import protocol
 from mq9.protocol import ProtocolError, bad_mail_id
+from mq9.server.permissions cimport Patterns
 from mq9.server.sending cimport NORMAL, WORD_SIZES, WORDS, priority_rank, read_send
 from mq9.wire.encode cimport message_head, message_head_max
 
 log = logging.getLogger("mq9")
 
+cdef bytes LEASE = protocol.LEASE.encode()
+
 cdef const char* MESSAGES = b"$mq9.AI.MAILBOX.MSG."
 cdef const char* SEND_ALIAS = b"$mq9.AI.MSG.SEND."
 cdef enum:
+    ROOT_SIZE = 5
     MESSAGES_SIZE = 20
     SEND_ALIAS_SIZE = 17
     # Bytes given to receivers before the loop looks at its sockets again.
@@ -49,7 +54,7 @@ cdef class MailHub(Hub):
     """What all sessions of one broker share, its mailboxes included.
 
     Arguments:
-        loop, config, info: as for Hub.
+        loop, config, info, access: as for Hub.
         office: the post office.
         api: mq9.server.api.Api, for everything but send and receive.
         clock: a callable that gives Unix ms, or None for the system's clock.
@@ -57,8 +62,8 @@ cdef class MailHub(Hub):
         failed: called when the broker cannot go on.
     """
 
-    def __init__(self, loop, config, dict info, PostOffice office not None, api, clock, want_blocks, failed):
-        Hub.__init__(self, loop, config, info)
+    def __init__(self, loop, config, dict info, access, PostOffice office not None, api, clock, want_blocks, failed):
+        Hub.__init__(self, loop, config, info, access)
         self.office = office
         self.api = api
         self._clock = clock
@@ -281,23 +286,31 @@ cdef class MailSession(Session):
         if frame.reply != NULL:
             sender = self._sender(prefix_size == SEND_ALIAS_SIZE)
         self.mail.mail_in += 1
-        if frame.header_size <= 0:
-            plain_message(&message, NORMAL if rank < 0 else rank, frame.data, frame.size)
-            office.send(mailbox, &message, sender, frame.reply, frame.reply_size, now)
-        else:
-            scratch.data = NULL
-            scratch.size = scratch.capacity = 0
-            try:
+        scratch.data = NULL
+        scratch.size = scratch.capacity = 0
+        try:
+            if frame.header_size <= 0:
+                plain_message(&message, NORMAL if rank < 0 else rank, frame.data, frame.size)
+            else:
                 read_send(frame, mailbox, rank, now, &message, &scratch)
-                office.send(mailbox, &message, sender, frame.reply, frame.reply_size, now)
-            except ProtocolError as error:
-                self._refuse_send(frame, error)
-            finally:
-                buffer_free(&scratch)
+            office.send(mailbox, &message, sender, frame.reply, frame.reply_size, now)
+        except ProtocolError as error:
+            self._refuse_send(frame, error)
+        finally:
+            buffer_free(&scratch)
         if office.backlog > self.mail.backlog_max and not self._throttled:
             self._throttled = True
             self.pause_reading()
             self.mail.throttled.append(self)
+        return 0
+
+    cdef int forbid_publish(self, Publish* frame) except -1:
+        # Who asks the broker is answered by it, like every other refusal of a request.
+        if frame.reply == NULL or frame.subject_size < ROOT_SIZE or memcmp(frame.subject, b"$mq9.", ROOT_SIZE) != 0:
+            return self.refuse_publish(frame.subject, frame.subject_size)
+        if self.verbose:
+            self.send(b"+OK\r\n")
+        self.respond_error(frame.reply[:frame.reply_size], ProtocolError(403, "this user may not do that"))
         return 0
 
     cdef int _refuse_send(self, Publish* frame, object error) except -1:
@@ -427,7 +440,10 @@ cdef class MailSession(Session):
             elif mail_id_size - dot == 2 and mail_id[dot + 1] == c"*":
                 mail_id_size = dot
         mailbox = self.mail.office.find(mail_id, mail_id_size, self.mail.time_ms())
-        if mailbox is None:
+        if mailbox is None or not self.owns(mailbox):
+            return False
+        mask = self._visible(mailbox, mask, subject, queue)
+        if mask == 0:
             return False
         if queue is not None:
             group = self.mail.api.join(mailbox, queue)
@@ -438,15 +454,54 @@ cdef class MailSession(Session):
         receiver.mask = mask
         receiver.group = group
         receiver.session = self
+        receiver.subject = subject
+        receiver.queue = queue
         receiver.sid = sid
-        self.subscriptions[sid] = receiver
-        self.hub.subscriptions += 1
+        self.keep(sid, receiver)
         if self._receivers is None:
             self._receivers = []
         self._receivers.append(receiver)
         self.mail.office.delivery.attach(receiver)
         self.mail.schedule_run()
         return True
+
+    def owns(self, Mailbox mailbox not None):
+        """Whether this client may do with the mailbox what an owner keeps to itself."""
+        return not mailbox.owner_only or (self.user is not None and self.user.owner is mailbox.owner)
+
+    cdef int _visible(self, Mailbox mailbox, int mask, bytes subject, bytes queue) except -1:
+        """The priorities of `mask` that a subscription to `subject` is given; nothing of what is denied to its user."""
+        cdef Patterns hidden = self._hidden_from(MESSAGES[:MESSAGES_SIZE] + mailbox.name + b".*", queue)
+        cdef bytes delivered
+        cdef int rank
+        if hidden is not None:
+            for rank in range(LEVELS):
+                delivered = MESSAGES[:MESSAGES_SIZE] + mailbox.name + b"." + WORDS[rank][:WORD_SIZES[rank]]
+                if hidden.match(delivered, len(delivered)):
+                    mask &= ~(1 << rank)
+        return mask
+
+    def may_lease(self, Mailbox mailbox not None):
+        """Whether this client may FETCH from the mailbox: what waits was asked for by one who may not do so any more, perhaps."""
+        cdef bytes subject
+        if self.user is None:
+            return not mailbox.owner_only
+        subject = LEASE + mailbox.name
+        return self.owns(mailbox) and bool(self.may_publish(subject, len(subject)))
+
+    def review(self, bytes sid not None, subscription not None):
+        cdef MailReceiver receiver
+        if isinstance(subscription, MailReceiver):
+            receiver = <MailReceiver>subscription
+            if not (
+                self.owns(receiver.mailbox) and self.may_subscribe(receiver.subject, receiver.queue)
+                and self._visible(receiver.mailbox, receiver.mask, receiver.subject, receiver.queue) == receiver.mask
+            ):
+                self.revoke(sid, receiver.subject, receiver)
+        elif self.mail.api.may_watch(self, (<Interest>subscription).subject):
+            Session.review(self, sid, subscription)
+        else:
+            self.revoke(sid, (<Interest>subscription).subject, subscription)
 
     def add_feed(self, bytes subject not None, bytes sid not None, feed not None):
         """Subscribe this client to something of the broker's own, which a Feed feeds; returns the Interest."""
@@ -461,8 +516,7 @@ cdef class MailSession(Session):
             feed.end()
 
         interest.on_end = end
-        self.subscriptions[sid] = interest
-        self.hub.subscriptions += 1
+        self.keep(sid, interest)
         return interest
 
     def push(self, Interest interest not None, bytes body not None):
@@ -483,8 +537,7 @@ cdef class MailSession(Session):
         if not isinstance(subscription, MailReceiver):
             return Session.end_subscription(self, sid, subscription)
         receiver = <MailReceiver>subscription
-        if self.subscriptions.pop(sid, None) is not None:
-            self.hub.subscriptions -= 1
+        if self.drop(sid):
             self._receivers.remove(receiver)
             self.mail.office.delivery.detach(receiver)
         return 0

@@ -68,6 +68,9 @@ class Metrics(Collector):
         expired.add_metric(["message"], office.expired_messages)
         expired.add_metric(["mailbox"], office.expired_mailboxes)
         yield expired
+        yield CounterMetricFamily(
+            "mq9_rate_waits", "Times that a user's clients had to wait by max_rate", hub.rate_waits
+        )
         refusals = CounterMetricFamily("mq9_refusals", "What was refused, by reason", labels=["reason"])
         for reason, count in list(hub.refusals.items()):
             refusals.add_metric([reason], count)

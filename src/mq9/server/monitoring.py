@@ -124,7 +124,7 @@ class Monitor:
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
         self._loop = loop
-        self._start_s = time.time()
+        self._start_s = self.config_load_s = time.time()
         self._cpu = (time.monotonic(), time.process_time())
         self._requests: dict[str, int] = {}
         self._requests_lock = threading.Lock()
@@ -170,6 +170,9 @@ class Monitor:
             "max_control_line": config.max_control_line,
             "max_payload": config.max_payload,
             "max_pending": config.max_pending,
+            **{key: True for key in ("auth_required", "tls_required", "tls_verify") if info[key]},
+            "auth_timeout": config.auth_timeout,
+            "tls_timeout": config.tls_timeout,
             **{part: {} for part in ("cluster", "gateway", "leaf", "mqtt", "websocket", "jetstream")},
             "start": go_time(self._start_s),
             "now": go_time(now),
@@ -185,11 +188,16 @@ class Monitor:
             "out_msgs": hub.messages_out,
             "in_bytes": hub.payload_in,
             "out_bytes": hub.payload_out,
+            # A later nats-server tells what clients say from what other servers do.
+            "in_client_msgs": hub.messages_in,
+            "out_client_msgs": hub.messages_out,
+            "in_client_bytes": hub.payload_in,
+            "out_client_bytes": hub.payload_out,
             "slow_consumers": hub.slow_consumers,
             "stale_connections": hub.stale_connections,
             "subscriptions": hub.subscriptions,
             "http_req_stats": self._requests.copy(),
-            "config_load_time": go_time(self._start_s),
+            "config_load_time": go_time(self.config_load_s),
             "slow_consumer_stats": {"clients": hub.slow_consumers, "routes": 0, "gateways": 0, "leafs": 0},
             "stale_connection_stats": {"clients": hub.stale_connections, "routes": 0, "gateways": 0, "leafs": 0},
         }
@@ -228,7 +236,7 @@ class Monitor:
     async def _states(self, query: ConnzQuery) -> list[ClientState]:
         hub = self._server.hub
         found: list[ClientState] = []
-        if query.account not in {None, _ACCOUNT} or query.user is not None:
+        if query.account not in {None, _ACCOUNT}:
             return found
         if query.state is not State.CLOSED:
             for numbers in _slices([query.cid] if query.cid is not None else list(hub.sessions)):
@@ -238,7 +246,7 @@ class Monitor:
             for states in _slices(list(hub.gone)):
                 found += [state for state in states if query.cid in {None, state.client_id}]
                 await asyncio.sleep(0)
-        return found
+        return [state for state in found if query.user in {None, state.user}]
 
     async def _subscriptions(self, clients: list[int]) -> dict[int, tuple[list[Described], bool]]:
         """What each of `clients` is subscribed to, and whether it is more than that."""
@@ -356,6 +364,7 @@ def _connection(state: ClientState, now: float, auth: bool) -> dict[str, Any]:
     if state.tls_version:
         row |= {"tls_version": state.tls_version, "tls_cipher_suite": state.tls_cipher}
     if auth:
+        row |= {"authorized_user": shown_text(state.user)} if state.user else {}
         row["account"] = _ACCOUNT
     return row
 

@@ -4,17 +4,20 @@ from libc.stdint cimport uint64_t
 
 from mq9.routing.router cimport Route, Router, Subscription
 from mq9.server.connection cimport Connection, Shared
+from mq9.server.permissions cimport Patterns
+from mq9.server.user cimport User
 from mq9.wire.frames cimport Publish
 
 
 cdef class Hub(Shared):
     # What all sessions of a broker share beyond their sockets.
     cdef readonly Router router
-    cdef readonly object info
+    cdef public object info
+    cdef readonly object access     # mq9.server.access.Access: who may come in
     cdef readonly dict sessions
     cdef readonly object all_gone   # an asyncio.Event, set while there is no session
-    cdef readonly Py_ssize_t connections_max
-    cdef readonly Py_ssize_t subscriptions_max
+    cdef public Py_ssize_t connections_max
+    cdef public Py_ssize_t subscriptions_max
     cdef readonly Py_ssize_t subject_max
     cdef Session publisher
     cdef bint congested
@@ -24,6 +27,7 @@ cdef class Hub(Shared):
     cdef public uint64_t payload_in     # bytes of what messages_in counts, headers included
     cdef public uint64_t payload_out
     cdef public uint64_t connections_total
+    cdef public uint64_t rate_waits
     cdef public uint64_t subscriptions  # of all clients, those to mailboxes included
     cdef public uint64_t stale_connections
     cdef readonly dict refusals
@@ -38,6 +42,7 @@ cdef class ClientState:
     cdef readonly str address
     cdef readonly int port
     cdef readonly dict client
+    cdef readonly str user
     cdef readonly str tls_version
     cdef readonly str tls_cipher
     cdef readonly double start_s        # Unix time
@@ -59,6 +64,7 @@ cdef class Interest(Subscription):
     cdef uint64_t delivered
     cdef uint64_t maximum       # 0: none
     cdef Py_ssize_t specificity
+    cdef Patterns hidden        # what the user may not be given of it, or None
     cdef public object on_end   # called when it ends, for what is no core subject
 
     cdef int write(self, const char* subject, Py_ssize_t subject_size, const char* reply, Py_ssize_t reply_size,
@@ -71,6 +77,12 @@ cdef class Session(Connection):
     cdef readonly str client_address
     cdef readonly int client_port
     cdef readonly dict client       # what CONNECT said of the client: lang, version, name
+    cdef readonly User user         # None: nobody in particular
+    cdef readonly str nonce         # what an nkey has to sign; "" when there is none
+    cdef public bint brought_nothing  # CONNECT came without credentials
+    cdef object _said               # what CONNECT said, until it is decided on
+    cdef object _patience           # the timer that ends a connection that does not say who it is
+    cdef dict _asked                # reply subjects that may be answered: [until when, how often]
     cdef bint verbose
     cdef bint pedantic
     cdef bint echo
@@ -108,4 +120,12 @@ cdef class Session(Connection):
     cdef int refuse_publish(self, const char* subject, Py_ssize_t size) except -1
     cdef int refuse_subscription(self, bytes subject, bytes queue) except -1
     cdef int _no_responders(self, Publish* frame) except -1
+    cdef bint may_publish(self, const char* subject, Py_ssize_t size) except -1
+    cdef bint may_subscribe(self, bytes subject, bytes queue) except -1
+    cdef bint _may_answer(self, const char* subject, Py_ssize_t size) except -1
+    cdef int _spend(self) except -1
+    cdef Patterns _hidden_from(self, bytes subject, bytes queue)
+    cdef int forbid_publish(self, Publish* frame) except -1
+    cdef int keep(self, bytes sid, object subscription) except -1
+    cdef bint drop(self, bytes sid) except -1
     cdef int _remember(self, Interest interest) except -1

@@ -1,15 +1,18 @@
-from asyncio import AbstractEventLoop, Event
+from asyncio import AbstractEventLoop, BaseTransport, Event
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mq9.routing.router import Router
+from mq9.server.access import Access
 from mq9.server.config import Config
 from mq9.server.connection import Connection, Shared
+from mq9.server.user import User
 
 class Hub(Shared):
     router: Router
     info: dict[str, Any]
+    access: Access
     sessions: dict[int, Session]
     all_gone: Event
     connections_max: int
@@ -20,17 +23,20 @@ class Hub(Shared):
     payload_in: int
     payload_out: int
     connections_total: int
+    rate_waits: int
     subscriptions: int
     stale_connections: int
     refusals: dict[str, int]
     gone: deque[ClientState]
-    def __init__(self, loop: AbstractEventLoop, config: Config, info: dict[str, Any]) -> None: ...
+    def __init__(self, loop: AbstractEventLoop, config: Config, info: dict[str, Any], access: Access) -> None: ...
+    def count_refusal(self, reason: str) -> None: ...
 
 class ClientState:
     client_id: int
     address: str
     port: int
     client: dict[str, str]
+    user: str
     tls_version: str
     tls_cipher: str
     start_s: float
@@ -54,11 +60,23 @@ class Session(Connection):
     client_address: str
     client_port: int
     client: dict[str, str]
+    user: User | None
+    nonce: str
+    brought_nothing: bool
     messages_in: int
     messages_out: int
     payload_in: int
     payload_out: int
     def __init__(self, hub: Hub) -> None: ...
+    def introduce(self, transport: BaseTransport) -> bytes: ...
+    def certificate(self) -> Mapping[str, Any] | None: ...
+    def admitted(self, user: User | None, brought_nothing: bool) -> None: ...
+    def denied(self) -> None: ...
+    def become(self, user: User | None) -> None: ...
+    def review(self, sid: bytes, subscription: object) -> None: ...
+    def revoke(self, sid: bytes, subject: bytes, subscription: object) -> None: ...
+    def publishes(self, subject: bytes) -> bool: ...
+    def note_asked(self, reply: bytes) -> None: ...
     def state(self) -> ClientState: ...
     def all_subscriptions(self) -> list[Interest]: ...
     def tell_lame_duck(self) -> None: ...

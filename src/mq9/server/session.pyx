@@ -16,6 +16,8 @@ from libc.string cimport memcmp
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from mq9.native.memory cimport write_bytes
+from mq9.server.permissions cimport Patterns
+from mq9.server.user cimport User
 from mq9.routing.subjects cimport is_literal, is_subscription_subject, subject_matches
 from mq9.wire.encode cimport message_head, message_head_max
 from mq9.wire.frames cimport (
@@ -30,6 +32,8 @@ cdef enum:
     NOTES_MAX = 10
     # More wildcard subscriptions than this and the router is asked which of them match a reply.
     WILDCARDS_SCANNED_MAX = 32
+    # Reply subjects that are remembered for a client that may answer them.
+    ASKED_MAX = 4096
 
 cdef double STALL_S = 0.005
 # How long after CONNECT a client's round trip is measured, and how often after that; as nats-server does.
@@ -45,6 +49,7 @@ _VIOLATIONS = {
     PEER_ERROR: ("client sent -ERR", None),
 }
 _CLIENT_TEXTS = ("lang", "version", "name")
+_CREDENTIALS = ("user", "pass", "auth_token", "nkey", "sig", "jwt")
 _FLAGS = {"verbose": True, "pedantic": True, "echo": True, "headers": False, "no_responders": False}
 
 
@@ -55,12 +60,14 @@ cdef class Hub(Shared):
         loop: the event loop they live on.
         config: the broker's limits (mq9.server.config.Config).
         info: what INFO says to every client, as a dict; client_id and client_ip are added for each.
+        access: mq9.server.access.Access, who decides which client may come in.
     """
 
-    def __init__(self, loop, config, dict info):
+    def __init__(self, loop, config, dict info, access):
         Shared.__init__(self, loop, config.max_control_line, config.max_payload, config.max_pending)
         self.router = Router()
         self.info = info
+        self.access = access
         self.sessions = {}
         self.all_gone = asyncio.Event()
         self.all_gone.set()
@@ -75,6 +82,10 @@ cdef class Hub(Shared):
         self.refusals[reason] = self.refusals.get(reason, 0) + 1
         return 0
 
+    def count_refusal(self, str reason not None):
+        """As `refused`, from Python."""
+        self.refused(reason)
+
 
 cdef double _monotonic() noexcept:
     cdef timespec now
@@ -87,6 +98,7 @@ cdef class ClientState:
 
     Attributes:
         client_id, address, port, client: who it is; `client` is what CONNECT said of its lang, version and name.
+        user: the name of its user, or empty.
         tls_version, tls_cipher: of its connection, or empty.
         start_s, last_active_s, stop_s: Unix time; `stop_s` is 0 while it is there.
         reason: why it left, or empty when it hung up itself.
@@ -109,6 +121,10 @@ cdef class Interest(Subscription):
         cdef Session session = self.session
         if session.closed or (not session.echo and session.hub.publisher is session):
             return False
+        if self.hidden is not None and self.hidden.match(frame.subject, frame.subject_size):
+            return False
+        if frame.reply != NULL and session._asked is not None:
+            session.note_asked(frame.reply[:frame.reply_size])
         self.write(
             frame.subject, frame.subject_size, frame.reply, frame.reply_size,
             frame.header_size, frame.data, frame.size,
@@ -155,6 +171,7 @@ cdef class Session(Connection):
         self.hub = hub
         self.verbose = self.pedantic = self.echo = True
         self.client_address = ""
+        self.nonce = ""
         self.client = {}
         self.subscriptions = {}
 
@@ -163,21 +180,31 @@ cdef class Session(Connection):
     def connection_made(self, transport):
         cdef Hub hub = self.hub
         Connection.connection_made(self, transport)
-        peer = transport.get_extra_info("peername")
-        self.client_address, self.client_port = peer[:2] if isinstance(peer, tuple) else ("", 0)
-        hub._last_client_id += 1
-        hub.connections_total += 1
-        self.client_id = hub._last_client_id
+        if not self.client_id:
+            self.send(self.introduce(transport))
         self.last_active = hub.loop.time()
-        self._start_s = time.time()
-        self._send_info()
         if len(hub.sessions) >= hub.connections_max:
             hub.refused("maximum connections")
             self.close("maximum connections exceeded", b"-ERR 'maximum connections exceeded'\r\n")
             return
         hub.sessions[self.client_id] = self
         hub.all_gone.clear()
+        if hub.access.required:
+            self.connect_first = True
+            self._begin_patience()
         self._flush()
+
+    def introduce(self, transport):
+        """Give the client its number, and return the INFO that greets it."""
+        cdef Hub hub = self.hub
+        peer = transport.get_extra_info("peername")
+        self.client_address, self.client_port = peer[:2] if isinstance(peer, tuple) else ("", 0)
+        hub._last_client_id += 1
+        hub.connections_total += 1
+        self.client_id = hub._last_client_id
+        self._start_s = time.time()
+        self.nonce = hub.access.new_nonce()
+        return self._info(nonce=self.nonce) if self.nonce else self._info()
 
     def connection_lost(self, exception):
         cdef ClientState state
@@ -187,10 +214,15 @@ cdef class Session(Connection):
             state.reason = self.close_reason or ("" if exception is None else "Read Error")
             self.hub.gone.append(state)
         Connection.connection_lost(self, exception)
+        self._said = None
+        self._end_patience()
         self.hub.sessions.pop(self.client_id, None)
         if not self.hub.sessions:
             self.hub.all_gone.set()
         self.end_all_subscriptions()
+        if self.user is not None:
+            self.user.connections -= 1
+            self.user = None
         if self.close_reason:
             self._log("client %d (%s) was cut off: %s", self.close_reason)
         if self.hub.publisher is self:
@@ -205,6 +237,7 @@ cdef class Session(Connection):
         state.address = self.client_address
         state.port = self.client_port
         state.client = self.client
+        state.user = "" if self.user is None else self.user.name
         state.tls_version = state.tls_cipher = state.reason = ""
         if secured is not None:
             state.tls_version = (secured.version() or "").removeprefix("TLSv")
@@ -213,7 +246,7 @@ cdef class Session(Connection):
         # What came since the last look at the clock came just now.
         state.last_active_s = now if self.active else now - max(self.hub.loop.time() - self.last_active, 0)
         state.rtt_s = self._rtt_s
-        state.pending = self.output_size + (self.transport.get_write_buffer_size() if self._transport_holds else 0)
+        state.pending = self.output_size + (self.held() if self._transport_holds else 0)
         state.messages_in = self.messages_in
         state.messages_out = self.messages_out
         state.payload_in = self.payload_in
@@ -226,8 +259,11 @@ cdef class Session(Connection):
         return list(self.subscriptions.values())
 
     def _send_info(self, **more):
+        self.send(self._info(**more))
+
+    def _info(self, **more):
         info = dict(self.hub.info, client_id=self.client_id, client_ip=self.client_address, **more)
-        self.send(b"INFO %b\r\n" % json.dumps(info, separators=(",", ":")).encode())
+        return b"INFO %b\r\n" % json.dumps(info, separators=(",", ":")).encode()
 
     def tell_lame_duck(self):
         """Tell a client that understands it that the server is about to go, so that it looks for another one."""
@@ -255,7 +291,7 @@ cdef class Session(Connection):
             self._rtt_due_s = now + RTT_INTERVAL_S
             self._rtt_pinged_s = _monotonic()
             self.send(b"PING\r\n")
-        if self.active:
+        if self.active or self.waits:
             self.active = False
             self.last_active = now
             return
@@ -284,6 +320,10 @@ cdef class Session(Connection):
             is_subscription_subject(frame.subject, frame.subject_size) and is_literal(frame.subject, frame.subject_size)
         ):
             self.error("Invalid Publish Subject")
+        if self.user is not None:
+            self._spend()
+            if not self.may_publish(frame.subject, frame.subject_size):
+                return self.forbid_publish(frame)
         if self.verbose:
             self.send(b"+OK\r\n")
         if frame.subject_size >= ROOT_SIZE and memcmp(frame.subject, b"$mq9.", ROOT_SIZE) == 0:
@@ -340,6 +380,7 @@ cdef class Session(Connection):
             said = {key: value for key, value in said.items() if value is not None}  # null: as if it were not there
             flags = {key: said.get(key, default) for key, default in _FLAGS.items()}
             texts = {key: said[key] for key in _CLIENT_TEXTS if key in said}
+            credentials = {key: said[key] for key in _CREDENTIALS if said.get(key, "") != ""}
             protocol = said.get("protocol", 0)
         except (ValueError, AttributeError, RecursionError):
             self.hub.refused("malformed CONNECT")
@@ -348,17 +389,43 @@ cdef class Session(Connection):
         if not (
             all(isinstance(flag, bool) for flag in flags.values())
             and all(isinstance(text, str) for text in texts.values())
+            and all(isinstance(text, str) for text in credentials.values())
             and isinstance(protocol, int)
         ):
             self.hub.refused("malformed CONNECT")
             self.close("malformed CONNECT")
             return 0
+        self._said = flags, texts, protocol, bool(said.get("account") or said.get("new_account"))
+        if self.hub.access.required:
+            self._begin_patience()
+        self.hub.access.admit(self, credentials)
+        return 0
+
+    def certificate(self):
+        """What the client showed in the TLS handshake, as ssl.SSLSocket.getpeercert gives it, or None."""
+        return self.transport.get_extra_info("peercert")
+
+    def admitted(self, User user, bint brought_nothing):
+        """The client may come in.
+
+        Arguments:
+            user: who it is; None where nobody is anybody in particular.
+            brought_nothing: whether it came without credentials.
+        """
+        flags, texts, protocol, wants_account = self._said
+        self._said = None
+        self._end_patience()
+        self.connect_first = False
+        self.brought_nothing = brought_nothing
+        if wants_account:
+            return self._refuse_connect("Authorization Violation")
         if protocol not in (0, 1):
             return self._refuse_connect("invalid client protocol")
-        if said.get("account") or said.get("new_account"):
-            return self._refuse_connect("Authorization Violation")
         if flags["no_responders"] and not flags["headers"]:
             return self._refuse_connect("no responders requires headers support")
+        if user is not None and user is not self.user and user.is_full():
+            return self._refuse_connect("maximum account active connections exceeded")
+        self.become(user)
         self.client = texts
         self.verbose = flags["verbose"]
         self.pedantic = flags["pedantic"]
@@ -371,18 +438,145 @@ cdef class Session(Connection):
             self._rtt_due_s = self.hub.loop.time() + FIRST_RTT_S
         if self.verbose:
             self.send(b"+OK\r\n")
-        return 0
+
+    def denied(self):
+        """The client is not who it says it is, or not any more: hang up on it."""
+        if not self.closed:
+            self._refuse_connect("Authorization Violation")
+
+    def become(self, User user):
+        """Let the client be `user` (None: nobody in particular) from now on, in the place of who it was.
+
+        What it subscribed to and the user may not ends.
+        """
+        cdef User former = self.user
+        cdef Py_ssize_t subscriptions = len(self.subscriptions)
+        if user is former:
+            return
+        if user is not None:
+            user.connections += 1
+            user.subscriptions += subscriptions
+        if former is not None:
+            former.connections -= 1
+            former.subscriptions -= subscriptions
+        self.user = user
+        self._asked = {} if user is not None and user.permissions is not None and user.permissions.allow_responses else None
+        for sid, subscription in list(self.subscriptions.items()):
+            self.review(sid, subscription)
+
+    def review(self, bytes sid not None, subscription not None):
+        """See whether a subscription is still allowed, and end it when it is not, telling the client as nats-server does."""
+        cdef Interest interest = <Interest?>subscription
+        if self.may_subscribe(interest.subject, interest.queue):
+            interest.hidden = self._hidden_from(interest.subject, interest.queue)
+        else:
+            self.revoke(sid, interest.subject, interest)
+
+    def revoke(self, bytes sid not None, bytes subject not None, subscription not None):
+        """End a subscription that is not allowed any more."""
+        self.end_subscription(sid, subscription)
+        self.note_refusal("subscription", "a subscription that is not allowed any more")
+        self.send(b"-ERR 'Permissions Violation for Subscription to \"%b\" (sid \"%b\")'\r\n" % (subject, sid))
 
     def _refuse_connect(self, str text):
         self.hub.refused(text.lower())
-        self.close(text, b"-ERR '%b'\r\n" % text.encode())
+        self.part(text, b"-ERR '%b'\r\n" % text.encode())
+
+    def _begin_patience(self):
+        """Give the client a while to say who it is, and to be recognised."""
+        if self._patience is None:
+            self._patience = self.hub.loop.call_later(self.hub.access.patience_s, self._authentication_timeout)
+
+    def _authentication_timeout(self):
+        self._patience = None
+        if not self.closed:
+            self._refuse_connect("Authentication Timeout")
+
+    def _end_patience(self):
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    cdef bint skip_connect(self) except -1:
+        user = self.hub.access.no_auth_user
+        if user is None or user.is_full():
+            self._refuse_connect("Authorization Violation")
+            return False
+        self.become(user)
+        self._end_patience()
+        self.connect_first = False
+        self.brought_nothing = True
+        return True
+
+    # what the user may do
+
+    cdef bint may_publish(self, const char* subject, Py_ssize_t size) except -1:
+        """Whether the client's user may publish to `subject`."""
+        cdef User user = self.user
+        if user is None or user.permissions is None or user.permissions.may_publish(subject, size):
+            return True
+        return self._asked is not None and self._may_answer(subject, size)
+
+    def publishes(self, bytes subject not None):
+        """As `may_publish`, from Python."""
+        return bool(self.may_publish(subject, len(subject)))
+
+    cdef bint may_subscribe(self, bytes subject, bytes queue) except -1:
+        """Whether the client's user may subscribe to `subject`."""
+        cdef User user = self.user
+        return user is None or user.permissions is None or user.permissions.may_subscribe(subject, queue)
+
+    cdef bint _may_answer(self, const char* subject, Py_ssize_t size) except -1:
+        """Whether `subject` is where a message that came wants its answer, and one more may be given."""
+        cdef bytes reply = subject[:size]
+        cdef User user = self.user
+        asked = self._asked.get(reply)
+        if asked is None:
+            return False
+        asked[1] += 1
+        if self.hub.loop.time() > asked[0] or (user.permissions.responses_max and asked[1] > user.permissions.responses_max):
+            del self._asked[reply]
+            return False
+        return True
+
+    def note_asked(self, bytes reply not None):
+        """A message came that wants its answer at `reply`."""
+        cdef User user = self.user
+        now = self.hub.loop.time()
+        if len(self._asked) >= ASKED_MAX:
+            self._asked = {reply: asked for reply, asked in self._asked.items() if asked[0] >= now}
+            if len(self._asked) >= ASKED_MAX:
+                del self._asked[next(iter(self._asked))]
+        expire_s = user.permissions.responses_expire_s
+        self._asked[reply] = [now + expire_s if expire_s else float("inf"), 0]
+
+    cdef int _spend(self) except -1:
+        """A message was published: take no more of them for a while when the user has published too many."""
+        cdef User user = self.user
+        if user.rate > 0.0 and not user.spend() and not self.waits:
+            wait_s = user.wait(self.hub.loop.time())
+            if wait_s > 0.0:
+                self.hub.rate_waits += 1
+                self.hold()
+                self.hub.loop.call_later(wait_s, self.go_on)
         return 0
 
+    cdef Patterns _hidden_from(self, bytes subject, bytes queue):
+        """What of a subscription's messages the client may not be given, or None."""
+        cdef User user = self.user
+        if user is None or user.permissions is None:
+            return None
+        return user.permissions.hidden_from(subject, queue)
+
     cdef int subscribe(self, bytes subject, bytes queue, bytes sid) except -1:
+        if not self.may_subscribe(subject, queue):
+            return self.refuse_subscription(subject, queue)
         if sid not in self.subscriptions:
             if not is_subscription_subject(subject, len(subject)) or len(subject) > self.hub.subject_max:
                 return self.error("Invalid Subject")
-            if len(self.subscriptions) >= self.hub.subscriptions_max:
+            if len(self.subscriptions) >= self.hub.subscriptions_max or (
+                self.user is not None and 0 < self.user.subscriptions_max <= self.user.subscriptions
+            ):
                 return self.error("maximum subscriptions exceeded")
             if subject.startswith(b"$mq9."):
                 if not self.subscribe_to_broker(subject, queue, sid):
@@ -397,11 +591,28 @@ cdef class Session(Connection):
         """Subscribe this client to a core NATS subject."""
         cdef Interest interest = Interest(subject, queue, sid)
         interest.session = self
-        self.subscriptions[sid] = interest
-        self.hub.subscriptions += 1
+        interest.hidden = self._hidden_from(subject, queue)
+        self.keep(sid, interest)
         self.hub.router.insert(interest)
         if queue is None:
             self._remember(interest)
+
+    cdef int keep(self, bytes sid, object subscription) except -1:
+        """Note a subscription of this client's."""
+        self.subscriptions[sid] = subscription
+        self.hub.subscriptions += 1
+        if self.user is not None:
+            self.user.subscriptions += 1
+        return 0
+
+    cdef bint drop(self, bytes sid) except -1:
+        """Take back `keep`; false when there was no such subscription."""
+        if self.subscriptions.pop(sid, None) is None:
+            return False
+        self.hub.subscriptions -= 1
+        if self.user is not None:
+            self.user.subscriptions -= 1
+        return True
 
     cdef int unsubscribe(self, bytes sid, long long maximum) except -1:
         subscription = self.subscriptions.get(sid)
@@ -446,9 +657,8 @@ cdef class Session(Connection):
     cdef int end_subscription(self, bytes sid, object subscription) except -1:
         """End a subscription of this client's, and forget it."""
         cdef Interest interest
-        if self.subscriptions.pop(sid, None) is None:
+        if not self.drop(sid):
             return 0
-        self.hub.subscriptions -= 1
         interest = <Interest?>subscription
         if interest.on_end is not None:
             on_end = interest.on_end
@@ -537,6 +747,10 @@ cdef class Session(Connection):
         """An -ERR after which the connection goes on."""
         self.note_refusal(text.lower(), text)
         return self.send(b"-ERR '%b'\r\n" % text.encode())
+
+    cdef int forbid_publish(self, Publish* frame) except -1:
+        """Refuse what the user may not publish."""
+        return self.refuse_publish(frame.subject, frame.subject_size)
 
     cdef int refuse_publish(self, const char* subject, Py_ssize_t size) except -1:
         """The -ERR that every client takes as a refused publish (docs/protocol.md §1)."""

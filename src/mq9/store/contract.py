@@ -15,8 +15,8 @@ from typing import Final
 
 # What blocks and rows mean. A broker takes data of an older format over and marks it as its own when it opens it, so that no older
 # broker misreads what it adds: 2 has delayed and keyed messages, groups, and copies of rewritten blocks; 3 has the
-# blocks in a journal.
-FORMAT_VERSION: Final = 3
+# blocks in a journal; 4 has owners of mailboxes.
+FORMAT_VERSION: Final = 4
 
 
 class Table(enum.Enum):

@@ -26,8 +26,11 @@ cdef struct Limits:
 
 
 cdef class FrameHandler:
-    # Told of every frame in order. Setting `stopped` makes the parser return after the current frame.
+    # Told of every frame in order. Setting `stopped` makes the parser return after the current frame; `waits` does too, and what
+    # follows is not consumed. With `connect_first`, what does not begin as CONNECT is asked about.
     cdef bint stopped
+    cdef readonly bint waits
+    cdef readonly bint connect_first
 
     cdef int publish(self, Publish* frame) except -1
     cdef int connect(self, bytes options) except -1
@@ -36,6 +39,7 @@ cdef class FrameHandler:
     cdef int ping(self) except -1
     cdef int pong(self) except -1
     cdef int violate(self, Violation violation) except -1
+    cdef bint skip_connect(self) except -1
 
 
 cdef Py_ssize_t parse_frames(

@@ -1,1 +1,3 @@
-class FrameHandler: ...
+class FrameHandler:
+    waits: bool
+    connect_first: bool

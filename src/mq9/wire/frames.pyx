@@ -51,6 +51,10 @@ cdef class FrameHandler:
         """The input is wrong from here on; the parser reads no further."""
         return 0
 
+    cdef bint skip_connect(self) except -1:
+        """Something else than CONNECT comes first; false when that is wrong, and the parser reads no further."""
+        return True
+
 
 cdef inline bint _is_blank(char byte) noexcept nogil:
     return byte == c" " or byte == c"\t"
@@ -195,7 +199,8 @@ cdef Py_ssize_t parse_frames(
     """Tell `handler` of every whole frame in `data[:size]`.
 
     Returns how many bytes were consumed. `wanted` is set to the size of the unfinished frame that follows them as far as it is
-    known (0: not known yet). After a violation, or once the handler has `stopped`, everything counts as consumed.
+    known (0: not known yet). After a violation, or once the handler has `stopped`, everything counts as consumed; when it
+    `waits`, nothing that follows.
     """
     cdef const char* at = data
     cdef const char* end = data + size
@@ -206,7 +211,9 @@ cdef Py_ssize_t parse_frames(
     cdef Argument arguments[ARGUMENTS_MAX]
     cdef Publish frame
     wanted[0] = 0
-    while at < end:
+    while at < end and not handler.waits:
+        if handler.connect_first and _upper(at[0]) != c"C" and not handler.skip_connect():
+            return size
         verb = _verb(at, end - at, &after)
         if verb == UNKNOWN:
             handler.violate(UNKNOWN_OPERATION)
@@ -255,4 +262,4 @@ cdef Py_ssize_t parse_frames(
             at = line_end + 1
         if handler.stopped:
             return size
-    return size
+    return at - data

@@ -1,0 +1,51 @@
+"""A user: what all connections of one are allowed together, and how much of it they have used (docs/protocol.md §8)."""
+
+
+cdef class User:
+    """A user of the configuration.
+
+    Arguments:
+        name: by which the user is known; the owner of what the user creates.
+        proof: what a client shows to be this user, in a form that can be compared with that of a later configuration.
+        permissions: None allows everything.
+        owner: who the mailboxes are of that the user creates.
+        connections_max, subscriptions_max: of all connections together; 0 for no limit.
+        rate: messages a second that may be published, requests included; 0 for no limit.
+    """
+
+    def __init__(
+        self, str name not None, proof, Permissions permissions, Owner owner not None, Py_ssize_t connections_max=0,
+        Py_ssize_t subscriptions_max=0, double rate=0.0,
+    ):
+        self.name = name
+        self.proof = proof
+        self.permissions = permissions
+        self.owner = owner
+        self.connections_max = connections_max
+        self.subscriptions_max = subscriptions_max
+        self.rate = rate
+        self._spare = max(rate, 1.0)
+        self._counted_at = -1.0
+
+    def is_full(self):
+        """Whether one more connection is one too many."""
+        return 0 < self.connections_max <= self.connections
+
+    cdef bint spend(self) noexcept:
+        """A message is published; false when `wait` says how long its client has to wait before the next one."""
+        self._spare -= 1.0
+        return self._spare >= 0.0
+
+    def wait(self, double now):
+        """For how many seconds nothing more may be published, at `now` (of any clock that only goes forward), after a message was.
+
+        What was not used up is kept for a second.
+        """
+        if self._counted_at >= 0.0:
+            self._spare = min(max(self.rate, 1.0) - 1.0, self._spare + (now - self._counted_at) * self.rate)
+        self._counted_at = now
+        return max(0.0, -self._spare / self.rate)
+
+    def published(self, double now):
+        """As `spend`, and `wait` if need be."""
+        return 0.0 if self.spend() else self.wait(now)
