@@ -100,7 +100,7 @@ def test_the_data_is_where_the_broker_would_have_it(tmp_path: Path, box: str) ->
 
 def test_what_cannot_be_done_is_one_sentence(tmp_path: Path, box: str) -> None:
     data = tmp_path / "mq9-data"
-    assert run("check", "none", where=tmp_path) == (1, "", "Error: there is no data directory none\n")
+    assert run("check", "none", where=tmp_path) == (1, "", "Error: there is no data in none\n")
     assert run("restore", "none", where=tmp_path)[2] == ("Error: none is not a finished backup: it has no mq9.backup\n")
     with BrokerProcess(data):
         sentence = f"Error: another broker has the data directory {data} open\n"

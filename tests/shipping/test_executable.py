@@ -15,11 +15,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import bcrypt
 import pytest
 
+from mq9 import Mailbox, MailboxError
 from mq9.cli import COMMANDS
 from tests.house.source import ROOT
 from tests.store.post import Post
+from tests.support.certificates import Certificates
 from tools.executable.root import DATA, make
 
 if TYPE_CHECKING:
@@ -28,8 +31,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.dist
 
 EXECUTABLE: Final = ROOT / "dist" / "mq9"
+NKEY: Final = "UD466L6EBCM3YY5HEGHJANNTN4LSKTSUXTH7RILHCKEQMQHTBNLHJJXT"
 PATIENCE_S: Final = 20.0
-_PORT: Final = re.compile(r"nats://[^\s,]+:(\d+)")
+_PORT: Final = re.compile(r"(?:nats|tls)://[^\s,]+:(\d+)")
 
 
 class Bare:
@@ -62,7 +66,7 @@ class Bare:
         said = broker.stdout.readline()
         port = _PORT.search(said)
         assert port is not None, said
-        return broker, f"nats://127.0.0.1:{port[1]}"
+        return broker, f"{port[0].partition(':')[0]}://127.0.0.1:{port[1]}"
 
     def left(self) -> set[Path]:
         """What has come into it since, but for the broker's data."""
@@ -126,6 +130,21 @@ def test_the_commands_reach_its_broker(bare: Bare) -> None:
     ran = bare.run("send", box, "hello", "--server", url)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert bare.run("receive", box, "--count", 1, "--body", "--server", url).stdout == "hello\n"
+
+
+def test_it_speaks_tls_and_knows_passwords(bare: Bare) -> None:
+    """What is compiled in other languages, and brings libraries of its own, is in it too."""
+    certificates = Certificates.make(bare.directory / "tmp")
+    (bare.directory / "tmp" / "mq9.toml").write_text(
+        'tls_cert = "../tmp/server.pem"\ntls_key = "../tmp/server.key"\n'
+        f'[[users]]\nname = "a"\npassword = "{bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()}"\n'
+        f'[[users]]\nname = "b"\nnkey = "{NKEY}"\n'
+    )
+    _, url = bare.serve("--config", "../tmp/mq9.toml")
+    with Mailbox(url, user="a", password="secret", tls_ca=certificates.ca) as mailbox:
+        mailbox.send(mailbox.create(60), "hello")
+    with Mailbox(url, user="a", password="guessed", tls_ca=certificates.ca) as mailbox, pytest.raises(MailboxError):
+        mailbox.create(60)
 
 
 def test_signals_reach_the_broker_itself(bare: Bare) -> None:

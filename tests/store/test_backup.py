@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +14,11 @@ import pytest
 
 from mq9.server.checking import check
 from mq9.store import backup, journal
-from mq9.store.contract import Commit, StoreError, StoreFormatError, StoreFullError, Table
-from mq9.store.directory import BACKUP_FILE, FORMAT_FILE
+from mq9.store.contract import FORMAT_VERSION, Commit, StoreError, StoreFormatError, StoreFullError, Table
+from mq9.store.directory import BACKUP_FILE, FORMAT_FILE, JOURNAL_FORMAT
 from mq9.store.disk_engine import DiskStore
 from mq9.store.hold import HOLD_FILE, held
+from tests.data.test_formats import HERE as FORMATS
 from tests.store.contents import Contents, contents, run, stored
 from tests.store.disks import fill, small_disk
 from tests.store.test_disk import refused, snapshot
@@ -63,6 +65,17 @@ def said_by(kind: type[StoreError], work: Callable[[], object]) -> str:
 
 
 # copying
+
+
+@pytest.mark.parametrize("version", range(JOURNAL_FORMAT, FORMAT_VERSION + 1))
+def test_a_backup_of_an_earlier_format_becomes_data_of_that_format(tmp_path: Path, version: int) -> None:
+    """Which a broker takes over when it starts, as it would the original."""
+    shutil.copytree(FORMATS / f"format-{version}", tmp_path / "data")
+    assert backup.back_up(tmp_path / "data", tmp_path / "backup").version == version
+    backup.restore(tmp_path / "backup", tmp_path / "restored")
+    assert (tmp_path / "restored" / FORMAT_FILE).read_bytes() == b"%d\n" % version
+    assert stored(DiskStore(tmp_path / "restored")) == stored(DiskStore(tmp_path / "data"))
+    assert (tmp_path / "restored" / FORMAT_FILE).read_bytes() == b"%d\n" % FORMAT_VERSION
 
 
 def test_what_is_restored_is_what_was_there(data: Path, tmp_path: Path) -> None:
@@ -193,7 +206,7 @@ def test_a_backup_goes_to_an_empty_directory_only(data: Path, tmp_path: Path) ->
 
 
 def test_what_is_no_data_is_not_copied(tmp_path: Path) -> None:
-    assert "there is no data directory" in said_by(
+    assert "there is no data in" in said_by(
         StoreFormatError, lambda: backup.back_up(tmp_path / "none", tmp_path / "backup")
     )
     (tmp_path / "letter").write_text("to whom it may concern")

@@ -16,7 +16,7 @@ from mq9.protocol import DROP_PREFIX, PRIVATE_PREFIX, masked
 from mq9.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from opentelemetry.trace import Span, Tracer
 
@@ -29,11 +29,10 @@ _API: Final = "opentelemetry.trace"
 _SYSTEM: Final = "mq9"
 
 
-@contextlib.contextmanager
 def sending(
     mail_id: str, headers: dict[str, str], *, priority: str | None, size: int | None = None, count: int | None = None
-) -> Iterator[Told]:
-    """A producer span around the storing of one message, or of several; yields what is to be called with the msg_id.
+) -> Around:
+    """A producer span around the storing of one message, or of several; gives what is to be called with the msg_id.
 
     Arguments:
         mail_id: where they go.
@@ -42,19 +41,38 @@ def sending(
         size: bytes of the one payload.
         count: how many messages there are, when that is not one.
     """
-    tracer = _tracer()
-    if tracer is None:
-        yield _ignore
-        return
-    from opentelemetry import propagate
-    from opentelemetry.trace import SpanKind
-
+    if _API not in sys.modules:
+        return _NOTHING
     attributes = _attributes("send", "send", mail_id, priority)
     if size is not None:
         attributes["messaging.message.body.size"] = size
     if count is not None:
         attributes["messaging.batch.message_count"] = count
-    with tracer.start_as_current_span(
+    return _sending(mail_id, headers, attributes)
+
+
+def processing(mail_id: str, message: BaseMessage, group: str | None) -> Around:
+    """A consumer span around the callback for a message: a child of the span that sent it, and linked to it.
+
+    Gives what is to be called with the exception that the callback has raised.
+    """
+    if _API not in sys.modules:
+        return _NOTHING
+    attributes = _attributes("process", "process", mail_id, message.priority)
+    attributes["messaging.message.id"] = str(message.msg_id)
+    if group is not None:
+        attributes["messaging.consumer.group.name"] = group
+    if message.attempt is not None:
+        attributes["messaging.mq9.message.attempt"] = message.attempt
+    return _processing(mail_id, message.headers, attributes)
+
+
+@contextlib.contextmanager
+def _sending(mail_id: str, headers: dict[str, str], attributes: Mapping[str, Any]) -> Iterator[Told]:
+    from opentelemetry import propagate
+    from opentelemetry.trace import SpanKind
+
+    with _tracer().start_as_current_span(
         _name("send", mail_id),
         kind=SpanKind.PRODUCER,
         attributes=attributes,
@@ -74,28 +92,14 @@ def sending(
 
 
 @contextlib.contextmanager
-def processing(mail_id: str, message: BaseMessage, group: str | None) -> Iterator[Told]:
-    """A consumer span around the callback for a message: a child of the span that sent it, and linked to it.
-
-    Yields what is to be called with the exception that the callback has raised.
-    """
-    tracer = _tracer()
-    if tracer is None:
-        yield _ignore
-        return
+def _processing(mail_id: str, headers: Mapping[str, str], attributes: Mapping[str, Any]) -> Iterator[Told]:
     from opentelemetry import propagate, trace
     from opentelemetry.context import Context
 
-    attributes = _attributes("process", "process", mail_id, message.priority)
-    attributes["messaging.message.id"] = str(message.msg_id)
-    if group is not None:
-        attributes["messaging.consumer.group.name"] = group
-    if message.attempt is not None:
-        attributes["messaging.mq9.message.attempt"] = message.attempt
     # Not of where `receive` was called: that is over, or has nothing to do with this message.
-    context = propagate.extract({name.lower(): value for name, value in message.headers.items()}, context=Context())
+    context = propagate.extract({name.lower(): value for name, value in headers.items()}, context=Context())
     sender = trace.get_current_span(context).get_span_context()
-    with tracer.start_as_current_span(
+    with _tracer().start_as_current_span(
         _name("process", mail_id),
         context=context,
         kind=trace.SpanKind.CONSUMER,
@@ -109,16 +113,13 @@ def processing(mail_id: str, message: BaseMessage, group: str | None) -> Iterato
 
 def nothing() -> Around:
     """No span."""
-    return contextlib.nullcontext(_ignore)
+    return _NOTHING
 
 
-def _tracer() -> Tracer | None:
-    """What makes spans, in a program that has imported OpenTelemetry."""
-    api = sys.modules.get(_API)
-    if api is None:
-        return None
-    tracer: Tracer = api.get_tracer("mq9", VERSION)
-    return tracer
+def _tracer() -> Tracer:
+    from opentelemetry import trace
+
+    return trace.get_tracer("mq9", VERSION)
 
 
 def _attributes(operation: str, kind: str, mail_id: str, priority: str | None) -> dict[str, Any]:
@@ -161,3 +162,7 @@ def _failed(span: Span, error: object) -> None:
 
 def _ignore(_: object) -> None:
     """Nobody wants to know."""
+
+
+# Without anything in it, and so for everybody at once.
+_NOTHING: Final[Around] = contextlib.nullcontext(_ignore)

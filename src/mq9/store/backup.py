@@ -23,7 +23,7 @@ import lmdb
 from mq9.native.checksum import checksum
 from mq9.store import lmdb_file
 from mq9.store.contract import FORMAT_VERSION, StoreError, StoreFailedError, StoreFormatError, StoreFullError
-from mq9.store.directory import BACKUP_FILE, check_format, lock, mark_format, write_durably
+from mq9.store.directory import BACKUP_FILE, JOURNAL_FORMAT, check_journal_format, lock, mark_format, write_durably
 from mq9.store.frame import Index
 from mq9.store.hold import HOLD_FILE, held
 from mq9.store.segments import DIRECTORY, Files, Reader, Segment, sync
@@ -50,10 +50,12 @@ class Manifest:
     """What a backup consists of.
 
     Attributes:
+        version: the format of its data.
         made: when, in ISO 8601.
         files: all of it but the manifest.
     """
 
+    version: int
     made: str
     files: tuple[FileCopy, ...]
 
@@ -68,25 +70,25 @@ class Manifest:
         try:
             said = json.loads((directory / BACKUP_FILE).read_bytes())
             files = tuple(FileCopy(str(name), int(size), int(crc)) for name, size, crc in said["files"])
-            version, made = said["format"], str(said["made"])
+            version, made = int(said["format"]), str(said["made"])
         except FileNotFoundError:
             raise StoreFormatError(f"{directory} is not a finished backup: it has no {BACKUP_FILE}") from None
         except (ValueError, KeyError, TypeError, RecursionError):
             raise StoreFormatError(f"{directory / BACKUP_FILE} is damaged") from None
-        if version != FORMAT_VERSION:
+        if not JOURNAL_FORMAT <= version <= FORMAT_VERSION:
             raise StoreFormatError(
-                f"the backup {directory} is of format {version}; this version of mq9 restores format {FORMAT_VERSION}"
+                f"the backup {directory} is of format {version}; this version of mq9 knows formats up to {FORMAT_VERSION}"
             )
         if len({file.name for file in files}) < len(files):
             raise StoreFormatError(f"{directory / BACKUP_FILE} is damaged")
         if any(not _is_ours(file.name) for file in files):
             raise StoreFormatError(f"{directory / BACKUP_FILE} names a file that is none of a backup")
-        return cls(made, files)
+        return cls(version, made, files)
 
     def packed(self) -> bytes:
         """What `read` reads."""
         files = [[file.name, file.size, file.crc] for file in self.files]
-        said: dict[str, Any] = {"format": FORMAT_VERSION, "made": self.made, "files": files}
+        said: dict[str, Any] = {"format": self.version, "made": self.made, "files": files}
         return json.dumps(said, indent=1).encode() + b"\n"
 
 
@@ -95,15 +97,12 @@ def back_up(source: Path, target: Path) -> Manifest:
 
     Raises StoreFormatError when one of them is not what it should be; StoreFullError, StoreFailedError, with nothing left in `target`.
     """
-    if not source.is_dir():
-        raise StoreFormatError(f"there is no data directory {source}")
-    if check_format(source) != FORMAT_VERSION:
-        raise StoreFormatError(f"the data in {source} is not of format {FORMAT_VERSION} yet: start a broker on it once")
+    version = check_journal_format(source)
     with _explained(), _filled(target, source), held(source):
         files = [*_copy_tables(source, target), *_copy_journal(source, target)]
         _give_to_owner(source)
         sync(target / DIRECTORY)
-        manifest = Manifest(datetime.now(UTC).isoformat(timespec="seconds"), tuple(files))
+        manifest = Manifest(version, datetime.now(UTC).isoformat(timespec="seconds"), tuple(files))
         write_durably(target / BACKUP_FILE, manifest.packed())
     return manifest
 
@@ -131,7 +130,7 @@ def restore(backup: Path, target: Path, damaged: Callable[[str], None] | None = 
                     damaged(problem)
             sync(target / DIRECTORY)
             sync(target)
-            mark_format(target)
+            mark_format(target, manifest.version)
         finally:
             os.close(lock_file)
     return manifest

@@ -12,6 +12,8 @@ from mq9.store.segments import sync
 
 FORMAT_FILE: Final = "mq9.format"
 LOCK_FILE: Final = "mq9.lock"
+# The first format that has a journal; those before it can be taken over by a broker, and nothing else.
+JOURNAL_FORMAT: Final = 3
 # What a backup has in the place of a format, so that nobody takes it for a store.
 BACKUP_FILE: Final = "mq9.backup"
 _NEW: Final = ".new"
@@ -36,9 +38,19 @@ def check_format(directory: Path) -> int:
     )
 
 
-def mark_format(directory: Path) -> None:
-    """Say that the data is of this version's format, before it is."""
-    write_durably(directory / FORMAT_FILE, b"%d\n" % FORMAT_VERSION)
+def check_journal_format(directory: Path) -> int:
+    """The format of the data in a directory that can be copied and looked at. Raises StoreFormatError for any other, and for none."""
+    version = check_format(directory) if directory.is_dir() else 0
+    if version == 0:
+        raise StoreFormatError(f"there is no data in {directory}")
+    if version < JOURNAL_FORMAT:
+        raise StoreFormatError(f"the data in {directory} is of format {version}: start a broker on it once")
+    return version
+
+
+def mark_format(directory: Path, version: int = FORMAT_VERSION) -> None:
+    """Say of which format the data is: of this version's before it is, so that earlier ones leave it alone."""
+    write_durably(directory / FORMAT_FILE, b"%d\n" % version)
 
 
 def lock(directory: Path, *, create: bool = True) -> int:

@@ -18,8 +18,8 @@ from typing import Final, NoReturn, Self
 import lmdb
 
 from mq9.store import backup, lmdb_file
-from mq9.store.contract import FORMAT_VERSION, StoreError, StoreFailedError, StoreFormatError, Table
-from mq9.store.directory import BACKUP_FILE, check_format, lock
+from mq9.store.contract import StoreError, StoreFailedError, Table
+from mq9.store.directory import BACKUP_FILE, check_journal_format, lock
 from mq9.store.frame import Index, survey
 from mq9.store.segments import Files, Reader, Segment
 from mq9.store.starting import Found, find, read_index
@@ -110,18 +110,10 @@ class Inspection:
     # the parts of it
 
     def _check_kind(self) -> None:
-        if not self._directory.is_dir():
-            raise StoreFormatError(f"there is no data directory {self._directory}")
         if (self._directory / BACKUP_FILE).exists():
             self.damage += backup.verify(self._directory, backup.Manifest.read(self._directory))
             return
-        version = check_format(self._directory)
-        if version == 0:
-            raise StoreFormatError(f"there is no data in {self._directory}")
-        if version != FORMAT_VERSION:
-            raise StoreFormatError(
-                f"the data in {self._directory} is not of format {FORMAT_VERSION} yet: start a broker on it once"
-            )
+        check_journal_format(self._directory)
 
     def _open_tables(self) -> None:
         """Open the tables, if they can be read from beginning to end without harm. Raises StoreFailedError."""
