@@ -188,7 +188,7 @@ class Monitor:
             "out_msgs": hub.messages_out,
             "in_bytes": hub.payload_in,
             "out_bytes": hub.payload_out,
-            # A later nats-server tells what clients say from what other servers do.
+            # There is nobody but clients.
             "in_client_msgs": hub.messages_in,
             "out_client_msgs": hub.messages_out,
             "in_client_bytes": hub.payload_in,
