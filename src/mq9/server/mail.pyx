@@ -286,18 +286,21 @@ cdef class MailSession(Session):
         if frame.reply != NULL:
             sender = self._sender(prefix_size == SEND_ALIAS_SIZE)
         self.mail.mail_in += 1
-        scratch.data = NULL
-        scratch.size = scratch.capacity = 0
-        try:
-            if frame.header_size <= 0:
-                plain_message(&message, NORMAL if rank < 0 else rank, frame.data, frame.size)
-            else:
-                read_send(frame, mailbox, rank, now, &message, &scratch)
+        if frame.header_size <= 0:
+            plain_message(&message, NORMAL if rank < 0 else rank, frame.data, frame.size)
+        if frame.header_size <= 0 and mailbox.owner is None:  # nothing of it can be refused any more
             office.send(mailbox, &message, sender, frame.reply, frame.reply_size, now)
-        except ProtocolError as error:
-            self._refuse_send(frame, error)
-        finally:
-            buffer_free(&scratch)
+        else:
+            scratch.data = NULL
+            scratch.size = scratch.capacity = 0
+            try:
+                if frame.header_size > 0:
+                    read_send(frame, mailbox, rank, now, &message, &scratch)
+                office.send(mailbox, &message, sender, frame.reply, frame.reply_size, now)
+            except ProtocolError as error:
+                self._refuse_send(frame, error)
+            finally:
+                buffer_free(&scratch)
         if office.backlog > self.mail.backlog_max and not self._throttled:
             self._throttled = True
             self.pause_reading()
