@@ -18,6 +18,7 @@ RUN python3 -m venv .venv \
 FROM scratch
 COPY --from=build /image /
 COPY --from=build --chown=10001:10001 /image/data /data
+COPY --from=build --chown=10001:10001 /image/data /backup
 USER 10001:10001
 # On every interface of the container; which of them others reach is for who runs it to say. The broker wants users or a token for that.
 ENV PATH=/bin MQ9_HOST=0.0.0.0 MQ9_HTTP_PORT=8222 MQ9_DATA_DIR=/data
