@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -87,3 +88,21 @@ def test_a_header_block_is_read_or_refused(block: bytes) -> None:
     assert block.startswith(b"NATS/1.0")
     assert block.endswith(b"\r\n\r\n")
     assert sum(map(len, headers.values())) == block.count(b"\n") - 2
+
+
+@pytest.mark.parametrize("count", [1, 9, 10, 11, 35])
+def test_what_is_read_ahead_is_told_of_before_anything_else(count: int) -> None:
+    """The parser reads publishes before it tells of them: whatever follows, all of them come first, in order, once."""
+    publishes = b"".join(b"PUB s.%d r %d\r\n%s\r\n" % (at, at, b"x" * at) for at in range(count))
+    expected = [("publish", b"s.%d" % at, b"r", None, b"x" * at) for at in range(count)]
+    for ending, events in (
+        (b"", []),
+        (b"PING\r\n", [("ping",)]),
+        (b"PUB unfinished 5\r\nabc", []),
+        (b"PUB unfinished", []),
+        (b"NOTHING\r\n", [("violation", "unknown operation")]),
+        (b"PUB too many words in it\r\n", [("violation", "malformed arguments")]),
+        (b"PUB s 1\r\nab\r\n", [("violation", "unknown operation")]),
+        (b"SUB s 1\r\n" + publishes + b"PONG\r\n", [("subscribe", b"s", None, b"1"), *expected, ("pong",)]),
+    ):
+        assert fed([publishes + ending])[0] == expected + events

@@ -51,4 +51,5 @@ cdef class Batch:
 
     cdef void _release(self) noexcept
     cdef bytes key_of(self, size_t at)
+    cdef void expect(self, size_t at, size_t last) noexcept
     cdef Sent* add(self, Mailbox mailbox, Sender sender, const char* reply, size_t reply_size) except NULL

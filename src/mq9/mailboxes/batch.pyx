@@ -8,7 +8,12 @@ the order in which it was asked for.
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdlib cimport free, realloc
 
-from mq9.native.memory cimport buffer_append, buffer_free
+from mq9.mailboxes.index cimport LEVEL_STEPS, Level, level_expect
+from mq9.native.memory cimport CACHE_LINE, buffer_append, buffer_free, prefetch
+
+cdef enum:
+    # Messages between two steps of fetching what settling one looks at.
+    STEP_DISTANCE = 4
 
 
 cdef class Batch:
@@ -71,6 +76,25 @@ cdef class Batch:
             sent.sender = <PyObject*>sender
         self.count += 1
         return sent
+
+    cdef void expect(self, size_t at, size_t last) noexcept:
+        """Of the messages up to `last`, the one at `at` is settled now: fetch what the next ones will look at in their mailboxes.
+
+        Each step follows a pointer that the step before has fetched, so with many mailboxes nobody waits for memory.
+        """
+        cdef Level* level
+        cdef size_t next_at
+        cdef int step
+        next_at = at + (LEVEL_STEPS + 1) * STEP_DISTANCE
+        if next_at < last:
+            prefetch(self.sents[next_at].mailbox)
+            prefetch(<char*>self.sents[next_at].mailbox + CACHE_LINE)
+        for step in range(LEVEL_STEPS):
+            next_at = at + (LEVEL_STEPS - step) * STEP_DISTANCE
+            if next_at < last:
+                level = (<Mailbox>self.sents[next_at].mailbox).levels[self.sents[next_at].priority]
+                if level != NULL:
+                    level_expect(level, step)
 
     cdef bytes key_of(self, size_t at):
         """The key of message number `at`, which has one; to be asked in the order of the messages."""

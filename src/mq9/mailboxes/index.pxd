@@ -24,6 +24,9 @@ cdef extern from *:
     const uint64_t ENTRY_KEYED "MQ9_ENTRY_KEYED"
 
 cdef enum:
+    LEVEL_STEPS = 4            # of level_expect
+
+cdef enum:
     # Where the rank of a delayed message is, which is in no level of a priority yet.
     ENTRY_RANK_SHIFT = 56
 
@@ -74,6 +77,7 @@ cdef inline bint entry_is_gone(const Entry* entry, uint64_t now) noexcept nogil:
     return entry_is_dead(entry) or (entry_expires(entry) != 0 and entry_expires(entry) <= now)
 
 
+cdef void level_expect(Level* level, int step) noexcept nogil
 cdef int level_add(Level* level, const Entry* entry) except -1
 cdef int level_insert(Level* level, const Entry* entry) except -1
 cdef Entry* level_find(Level* level, uint64_t msg_id) noexcept nogil

@@ -353,6 +353,7 @@ cdef class PostOffice:
         cdef Mailbox mailbox
         cdef Entry entry
         for at in range(first, last):
+            batch.expect(at, last)
             sent = &batch.sents[at]
             mailbox = <Mailbox>sent.mailbox
             if mailbox.owner is not None:

@@ -5,6 +5,10 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 
 
+cdef enum:
+    EXPECTED = 9
+
+
 cdef class Named:
     # An object that lives in a ByteMap under its name. In one map at a time: the chain runs through the object itself.
     cdef readonly bytes name
@@ -17,7 +21,9 @@ cdef class ByteMap:
     cdef PyObject** _old_buckets
     cdef size_t _mask, _old_mask, _moved
     cdef readonly size_t count
+    cdef uint32_t _expected[EXPECTED]  # hashes of the names that will be asked for, the latest first
 
+    cdef void expect(self, const char* name, size_t size) noexcept
     cdef PyObject* find(self, const char* name, size_t size) noexcept
     cdef int add(self, Named item) except -1
     cdef Named remove(self, const char* name, size_t size)

@@ -9,6 +9,8 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
+from mq9.native.memory cimport CACHE_LINE, prefetch
+
 cdef extern from *:
     """
     /* CPython's own keyed hash (SipHash): names come from outside and must not be able to collide on purpose. */
@@ -19,6 +21,17 @@ cdef extern from *:
     #endif
     """
     uint32_t mq9_hash(const char* data, size_t size) noexcept
+
+cdef extern from "Python.h":
+    const char* bytes_data "PyBytes_AS_STRING"(PyObject* name) noexcept
+    Py_ssize_t bytes_size "PyBytes_GET_SIZE"(PyObject* name) noexcept
+
+cdef enum:
+    # How many calls ago a name was told of whose object is fetched now; whose name, or the second object of its bucket; and the name
+    # of that one. The last of them is below EXPECTED.
+    EXPECTED_ITEM = 3
+    EXPECTED_NAME = 6
+    EXPECTED_SECOND = 8
 
 cdef enum:
     BUCKETS_FIRST = 64
@@ -33,10 +46,14 @@ cdef class Named:
         self._next = NULL
 
 
+cdef inline const char* _name(PyObject* item) noexcept:
+    # No reference is taken: that would wait for the name's own head.
+    return bytes_data(<PyObject*>(<Named>item).name)
+
+
 cdef inline bint _is(PyObject* item, uint32_t hash_, const char* name, size_t size) noexcept:
-    cdef Named named = <Named>item
-    return named._hash == hash_ and <size_t>PyBytes_GET_SIZE(named.name) == size \
-        and memcmp(PyBytes_AS_STRING(named.name), name, size) == 0
+    return (<Named>item)._hash == hash_ and <size_t>bytes_size(<PyObject*>(<Named>item).name) == size \
+        and memcmp(_name(item), name, size) == 0
 
 
 cdef class ByteMap:
@@ -70,6 +87,32 @@ cdef class ByteMap:
                     return item
                 item = (<Named>item)._next
         return NULL
+
+    cdef void expect(self, const char* name, size_t size) noexcept:
+        """This name will be asked for, after those of the last calls: fetch what that will look at.
+
+        Among a million objects each question would wait for the bucket, the object and the object's name, one after the other.
+        So a call fetches one of these for each of the names that were told of lately.
+        """
+        cdef PyObject* item
+        cdef uint32_t hash_
+        cdef int at
+        for at in range(EXPECTED - 1, 0, -1):
+            self._expected[at] = self._expected[at - 1]
+        self._expected[0] = mq9_hash(name, size)
+        prefetch(&self._buckets[self._expected[0] & self._mask])
+        item = self._buckets[self._expected[EXPECTED_ITEM] & self._mask]
+        if item != NULL:
+            prefetch(item)
+            prefetch(<char*>item + CACHE_LINE)
+        hash_ = self._expected[EXPECTED_NAME]
+        item = self._buckets[hash_ & self._mask]
+        if item != NULL:
+            prefetch(_name(item) if (<Named>item)._hash == hash_ else <const char*>(<Named>item)._next)
+        hash_ = self._expected[EXPECTED_SECOND]
+        item = self._buckets[hash_ & self._mask]
+        if item != NULL and (<Named>item)._hash != hash_ and (<Named>item)._next != NULL:
+            prefetch(_name((<Named>item)._next))
 
     cdef int add(self, Named item) except -1:
         """Put `item` under its name, which must not be in the map yet."""

@@ -113,3 +113,11 @@ cdef inline void buffer_free(buffer_t* buffer) noexcept:
     free(buffer.data)
     buffer.data = NULL
     buffer.size = buffer.capacity = 0
+
+
+cdef enum:
+    CACHE_LINE = 64
+
+cdef extern from *:
+    # Begins to bring what lies there into the processor's cache; any address will do.
+    void prefetch "__builtin_prefetch"(const void* at) noexcept nogil

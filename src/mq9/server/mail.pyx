@@ -243,6 +243,14 @@ cdef class MailSession(Session):
             for feed in list(self._feeds):
                 feed.resume()
 
+    cdef void expect(self, Publish* frame) noexcept:
+        cdef const char* mail_id = frame.subject + MESSAGES_SIZE
+        cdef Py_ssize_t size = frame.subject_size - MESSAGES_SIZE
+        cdef Py_ssize_t dot
+        if size > 0 and memcmp(frame.subject, MESSAGES, MESSAGES_SIZE) == 0:
+            dot = _last_dot(mail_id, size)
+            self.mail.office.mailboxes.expect(mail_id, dot if dot > 0 else size)
+
     cdef int publish_to_broker(self, Publish* frame) except -1:
         if frame.subject_size > MESSAGES_SIZE and memcmp(frame.subject, MESSAGES, MESSAGES_SIZE) == 0:
             return self._send(frame, MESSAGES_SIZE)

@@ -20,8 +20,24 @@ cdef struct Argument:
     Py_ssize_t size
 
 
+cdef enum:
+    # How many publishes the parser is ahead of the handler, with the one that is told of.
+    AHEAD_MAX = 10
+    NOTHING_WRONG = -1
+
+cdef struct Ahead:
+    Publish frames[AHEAD_MAX]  # a ring
+    Py_ssize_t ends[AHEAD_MAX] # where the next frame begins
+    Py_ssize_t next            # how many were ever put into it
+    Py_ssize_t count           # how many of those are still to be told of
+    Py_ssize_t told            # where what is still to be told of begins
+
+
 cdef class FrameHandler:
     """Is told of every frame, in order. A subclass does something with them."""
+
+    cdef void expect(self, Publish* frame) noexcept:
+        """`publish` will be told of this frame after those that it has not been told of yet."""
 
     cdef int publish(self, Publish* frame) except -1:
         """A whole PUB or HPUB; its pointers are valid during the call only."""
@@ -193,6 +209,17 @@ cdef int _control(FrameHandler handler, Verb verb, const char* at, const char* e
     return handler.violate(MALFORMED_ARGUMENTS)
 
 
+cdef int _tell(FrameHandler handler, Ahead* ahead, Py_ssize_t keep) except -1:
+    """Let `publish` have what was read ahead, all but the `keep` latest."""
+    cdef Py_ssize_t place
+    while ahead.count > keep and not handler.stopped and not handler.waits:
+        place = (ahead.next - ahead.count) % AHEAD_MAX
+        ahead.count -= 1
+        ahead.told = ahead.ends[place]
+        handler.publish(&ahead.frames[place])
+    return 0
+
+
 cdef Py_ssize_t parse_frames(
     FrameHandler handler, const char* data, Py_ssize_t size, Limits* limits, Py_ssize_t* wanted
 ) except -1:
@@ -202,6 +229,26 @@ cdef Py_ssize_t parse_frames(
     known (0: not known yet). After a violation, or once the handler has `stopped`, everything counts as consumed; when it
     `waits`, nothing that follows.
     """
+    cdef Ahead ahead
+    cdef int wrong = NOTHING_WRONG
+    cdef Py_ssize_t consumed
+    ahead.next = ahead.count = ahead.told = 0
+    wanted[0] = 0
+    consumed = _parse(handler, &ahead, data, size, limits, wanted, &wrong)
+    _tell(handler, &ahead, 0)
+    if handler.stopped or handler.waits:
+        wanted[0] = 0
+        return size if handler.stopped else ahead.told
+    if wrong != NOTHING_WRONG:
+        handler.violate(<Violation>wrong)
+        return size
+    return consumed
+
+
+cdef Py_ssize_t _parse(
+    FrameHandler handler, Ahead* ahead, const char* data, Py_ssize_t size, Limits* limits, Py_ssize_t* wanted, int* wrong
+) except -1:
+    """As `parse_frames`, but leaves the last publishes in `ahead`, and a Violation in `wrong`."""
     cdef const char* at = data
     cdef const char* end = data + size
     cdef const char* line_end
@@ -209,57 +256,58 @@ cdef Py_ssize_t parse_frames(
     cdef Py_ssize_t after, frame_size
     cdef Verb verb
     cdef Argument arguments[ARGUMENTS_MAX]
-    cdef Publish frame
-    wanted[0] = 0
-    while at < end and not handler.waits:
+    cdef Publish* frame
+    while at < end and not handler.stopped and not handler.waits:
         if handler.connect_first and _upper(at[0]) != c"C" and not handler.skip_connect():
             return size
         verb = _verb(at, end - at, &after)
         if verb == UNKNOWN:
-            handler.violate(UNKNOWN_OPERATION)
+            wrong[0] = UNKNOWN_OPERATION
             return size
         line_end = <const char*>memchr(at, c"\n", end - at)
-        if line_end == NULL:
-            if end - at > limits.control_line_max + 1:
-                handler.violate(CONTROL_LINE_TOO_LONG)
-                return size
-            return at - data
-        if line_end - at > limits.control_line_max + 1:
-            handler.violate(CONTROL_LINE_TOO_LONG)
+        if (end if line_end == NULL else line_end) - at > limits.control_line_max + 1:
+            wrong[0] = CONTROL_LINE_TOO_LONG
             return size
+        if line_end == NULL:
+            return at - data
         if verb == INCOMPLETE:
             # The line ended inside the verb.
-            handler.violate(UNKNOWN_OPERATION)
+            wrong[0] = UNKNOWN_OPERATION
             return size
         text_end = line_end
         if text_end > at and (text_end - 1)[0] == c"\r":
             text_end -= 1
-        if verb == PUB or verb == HPUB:
-            if not _publish_arguments(
-                arguments, _split(at + after, text_end, arguments), verb == HPUB, &frame
-            ):
-                handler.violate(MALFORMED_ARGUMENTS)
-                return size
-            if frame.size > limits.payload_max:
-                handler.violate(PAYLOAD_TOO_LARGE)
-                return size
-            frame.data = line_end + 1
-            frame_size = frame.data - at + frame.size + 2
-            if end - at < frame_size:
-                # A wrong byte behind the payload is wrong as soon as it is there.
-                if end - at == frame_size - 1 and frame.data[frame.size] != c"\r":
-                    handler.violate(UNKNOWN_OPERATION)
-                    return size
-                wanted[0] = frame_size
-                return at - data
-            if frame.data[frame.size] != c"\r" or frame.data[frame.size + 1] != c"\n":
-                handler.violate(UNKNOWN_OPERATION)
-                return size
-            handler.publish(&frame)
-            at += frame_size
-        else:
-            _control(handler, verb, at + after, text_end)
+        if verb != PUB and verb != HPUB:
+            _tell(handler, ahead, 0)
+            if not handler.stopped and not handler.waits:
+                ahead.told = line_end + 1 - data
+                _control(handler, verb, at + after, text_end)
             at = line_end + 1
-        if handler.stopped:
+            continue
+        # The oldest of a full ring has been told of: its place is free.
+        frame = &ahead.frames[ahead.next % AHEAD_MAX]
+        if not _publish_arguments(arguments, _split(at + after, text_end, arguments), verb == HPUB, frame):
+            wrong[0] = MALFORMED_ARGUMENTS
             return size
+        if frame.size > limits.payload_max:
+            wrong[0] = PAYLOAD_TOO_LARGE
+            return size
+        frame.data = line_end + 1
+        frame_size = frame.data - at + frame.size + 2
+        if end - at < frame_size:
+            # A wrong byte behind the payload is wrong as soon as it is there.
+            if end - at == frame_size - 1 and frame.data[frame.size] != c"\r":
+                wrong[0] = UNKNOWN_OPERATION
+                return size
+            wanted[0] = frame_size
+            return at - data
+        if frame.data[frame.size] != c"\r" or frame.data[frame.size + 1] != c"\n":
+            wrong[0] = UNKNOWN_OPERATION
+            return size
+        at += frame_size
+        ahead.ends[ahead.next % AHEAD_MAX] = at - data
+        ahead.next += 1
+        ahead.count += 1
+        handler.expect(frame)
+        _tell(handler, ahead, AHEAD_MAX - 1)
     return at - data
