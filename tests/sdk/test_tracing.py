@@ -20,8 +20,6 @@ from opentelemetry.trace import SpanKind, StatusCode
 from mq9 import AsyncMailbox, BadRequest, Mailbox, MailboxInfo, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from mq9 import AsyncMessage, Message
     from tests.support.broker import BrokerProcess
 
@@ -29,22 +27,20 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 PATIENCE_S = 10.0
 
 
-@pytest.fixture(scope="module")
-def provider() -> TracerProvider:
-    """The process's; there can be one only."""
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> TracerProvider:
+    """A test's own; the one of the process could not be taken back."""
     made = TracerProvider()
-    trace.set_tracer_provider(made)
+    monkeypatch.setattr(trace, "get_tracer", made.get_tracer)
     return made
 
 
 @pytest.fixture
-def spans(provider: TracerProvider) -> Iterator[InMemorySpanExporter]:
+def spans(provider: TracerProvider) -> InMemorySpanExporter:
     """The spans of a test."""
     exporter = InMemorySpanExporter()
-    processor = SimpleSpanProcessor(exporter)
-    provider.add_span_processor(processor)
-    yield exporter
-    processor.shutdown()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return exporter
 
 
 def named(spans: InMemorySpanExporter, name: str) -> list[ReadableSpan]:
