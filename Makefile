@@ -9,7 +9,7 @@ ARGS ?=
 SOURCES := pyproject.toml setup.py $(shell find src -name '*.pyx' -o -name '*.pxd')
 INSTALLED := .venv/.installed
 
-.PHONY: run demo test test-clients clients dist test-dist sim lint types bench bench-micro soak peers setup clean
+.PHONY: run demo test test-clients clients dist test-dist sim fuzz sanitize checked lint types bench bench-micro soak peers setup clean
 
 run: setup
 	$(BIN)/mq9 serve $(ARGS)
@@ -28,6 +28,20 @@ clients: setup
 
 sim: setup
 	$(BIN)/python -m tests.simulation $(ARGS)
+
+fuzz: setup
+	$(BIN)/python -m pip install --quiet 'atheris>=3,<4'
+	$(BIN)/python tools/builds.py fuzzed -m fuzz $(ARGS)
+
+# What is compiled, and has memory of its own to go wrong with.
+SANITIZED := tests/fuzz/test_corpus.py tests/fuzz/test_wire.py tests/mailboxes tests/data \
+	$(addprefix tests/store/test_,frames.py damage.py conformance.py)
+
+sanitize: setup
+	$(BIN)/python tools/builds.py sanitized -m pytest -p no:cacheprovider $(or $(PYTEST),$(SANITIZED))
+
+checked: setup
+	$(BIN)/python tools/builds.py checked -m pytest -p no:cacheprovider $(PYTEST)
 
 lint: setup
 	$(BIN)/ruff check .

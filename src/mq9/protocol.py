@@ -157,6 +157,15 @@ def bad_group_name(name: str) -> str | None:
     return None
 
 
+def _is_unicode(text: str) -> bool:
+    """Whether it can be written as UTF-8: JSON may escape half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class _Body:
     """A request's JSON object, read key by key; each reader raises a 400 that names the key it did not like."""
 
@@ -190,11 +199,9 @@ class _Body:
             return None
         if not isinstance(value, str):
             raise ProtocolError(400, f"{key} must be a string")
-        try:
-            size = len(value.encode())
-        except UnicodeEncodeError:
-            raise ProtocolError(400, f"{key} must be valid Unicode") from None
-        if size > bytes_max:
+        if not _is_unicode(value):
+            raise ProtocolError(400, f"{key} must be valid Unicode")
+        if len(value.encode()) > bytes_max:
             raise ProtocolError(400, f"{key} must have at most {bytes_max} bytes")
         return value
 
@@ -259,6 +266,8 @@ class _Body:
             return ()
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise ProtocolError(400, f"{key} must be a list of strings")
+        if not all(map(_is_unicode, value)):
+            raise ProtocolError(400, f"{key} must be valid Unicode")
         if len(value) > TAGS_MAX or any(len(item) > bytes_max for item in value):
             raise ProtocolError(400, f"{key} must have at most {TAGS_MAX} items of at most {bytes_max} characters")
         return tuple(value)
@@ -330,6 +339,20 @@ class FetchRequest:
             payload=read.flag("payload", default=True),
             dead=read.group_name("dead"),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRequest:
+    """The body of STATUS (docs/protocol.md §5): what one `group` says, or those whose names come after `after`."""
+
+    group: str | None = None
+    after: str | None = None
+
+    @classmethod
+    def parse(cls, body: bytes) -> StatusRequest:
+        """Raises ProtocolError 400 for a known key of the wrong type or value; unknown keys are ignored."""
+        read = _Body(body)
+        return cls(group=read.group_name("group"), after=read.group_name("after"))
 
 
 _CREATE_ANYTHING: Final = CreateRequest()

@@ -222,16 +222,50 @@ def test_the_message_of_a_worker_that_was_killed_goes_to_another_when_its_lease_
     msg_id = mq9("send", box, "one").strip()
     with mq9.start("work", box, *GROUP, "--exec", "echo $$; exec sleep 600", "--lease", "20") as first:
         assert first.stdout is not None
-        command = int(first.stdout.readline())
+        first.stdout.readline()
         with mq9.start("work", box, *GROUP, "--exec", 'echo "$MQ9_ATTEMPT"', "--count", "1") as second:
             first.kill()
             first.wait(30)
-            os.kill(command, signal.SIGKILL)  # which SIGKILL of the worker leaves alone
             assert state(mq9, box, msg_id) == ("leased", 1)
             timed.pass_time(20_000)
             said, complained = second.communicate(timeout=30)
     assert (said, complained, second.returncode) == (b"2\n", b"", 0)
     assert state(mq9, box, msg_id) == ("done", 2)
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_the_commands_of_a_worker_that_was_killed_are_ended(
+    mq9: Command, box: str, tmp_path: Path, *, stubborn: bool
+) -> None:
+    """Not with it, which cannot see it coming: by who stands by for that. Their output ends when nobody of them is left."""
+    mq9.environment["TMPDIR"] = str(tmp_path)
+    for _ in range(3):
+        mq9("send", box, "x")
+    trap = "trap '' TERM; " if stubborn else ""
+    command = f"{trap}echo begun; sleep 600 & sleep 600; sleep 600"
+    with mq9.start("work", box, *GROUP, "--exec", command, "--concurrency", "3") as worker:
+        assert worker.stdout is not None
+        assert [worker.stdout.readline() for _ in range(3)] == [b"begun\n"] * 3
+        worker.kill()
+        said, complained = worker.communicate(timeout=60)
+    assert (said, complained) == (b"", b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_command_has_left_in_the_background_is_not_ended_with_the_worker(
+    mq9: Command, box: str, tmp_path: Path
+) -> None:
+    msg_id = mq9("send", box, "x").strip()
+    waits = f"(until [ -e {tmp_path}/go ]; do sleep 0.02; done; echo finished) & echo begun"
+    with mq9.start("work", box, *GROUP, "--exec", waits) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == b"begun\n"
+        while state(mq9, box, msg_id)[0] != "done":
+            time.sleep(0.02)
+        worker.kill()
+        worker.wait(30)
+        (tmp_path / "go").touch()
+        assert worker.stdout.read() == b"finished\n"
 
 
 def test_a_worker_that_was_too_late_says_so(timed: RunningServer, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mq9.wire.events import parse
+from fuzz.targets.frames import fed as fed_within
 from mq9.wire.headers import read_headers
 from tests.fuzz.traffic import conversations, cut, good, header_blocks
 
@@ -18,19 +18,8 @@ Event = tuple[Any, ...]
 
 
 def fed(pieces: list[bytes]) -> tuple[list[Event], bytes]:
-    """What the parser tells of `pieces`, as a connection feeds them to it, and the bytes it is still waiting with."""
-    told: list[Event] = []
-    unread = b""
-    for piece in pieces:
-        unread += piece
-        events, consumed, wanted = parse(unread, CONTROL_LINE_MAX, PAYLOAD_MAX)
-        told += events
-        if told and told[-1][0] == "violation":
-            return told, b""
-        assert 0 <= consumed <= len(unread)
-        unread = unread[consumed:]
-        assert wanted == 0 or wanted > len(unread)
-    return told, unread
+    """What the parser tells of `pieces`, and the bytes it is still waiting with."""
+    return fed_within(pieces, CONTROL_LINE_MAX, PAYLOAD_MAX)
 
 
 def each_byte(data: bytes) -> list[bytes]:

@@ -1,6 +1,7 @@
 """Groups against a model: leases, acks of every kind, time, ends of messages and mailboxes, commits that fail, restarts.
 
-The model knows of each message what it is for the group: waiting, leased to whom until when, given back until when, dead or done.
+The model knows of each message what it is for the group: waiting, leased to whom until when, on its way to a receiver, given back
+until when, dead or done; a delayed one is nothing to anybody before its time.
 What a failed commit refused may be in force or not; the model then takes over what the broker says, after it was seen to be one
 of the two. At any time: nobody is given what somebody else has leased, nothing that was answered as done comes again, and
 nothing is lost.
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mq9.mailboxes import operations
+from mq9.mailboxes.delivery import Listener
 from mq9.mailboxes.group import Group, Handout
 from mq9.mailboxes.groups import Fetch
 from mq9.mailboxes.mailbox import Mailbox
@@ -29,7 +31,10 @@ from tests.mailboxes.stored import rows_of, started
 UNAVAILABLE = ProtocolError(503, "the storage is unavailable")
 ATTEMPTS_MAX = 16
 TICK_MS = 4
-ALL = 31
+# In the place of a rank: not visible yet.
+DELAYED = 5
+# Open messages that a group looks at in one slice: so few that there are several.
+SLICE = 3
 WORKERS = st.integers(1, 3)
 # One of them, whose connection is gone.
 GONE = 3
@@ -43,20 +48,45 @@ def after(now: int, milliseconds: int) -> int:
 
 @dataclass(frozen=True)
 class State:
-    """What a message is for a group; `until` in Unix ms."""
+    """What a message is for a group; `until` in Unix ms.
+
+    On its way to a receiver ("handed"): which one that is, at which place of what it was given, and who had held it before.
+    """
 
     what: str = "new"
     until: int = 0
     holder: int = 0
     attempts: int = 0
+    member: Member | None = None
+    place: int = 0
+    before: int = 0
 
 
 @dataclass(frozen=True)
 class Message:
-    """A message of the mailbox; `end` in Unix ms, 0 for never."""
+    """A message of the mailbox; `end` in Unix ms, 0 for never; `visible`: when it may first be seen."""
 
     rank: int
     end: int
+    visible: int
+
+
+class Member:
+    """A receiver in a queue group, which notes what it is given."""
+
+    def __init__(self, machine: GroupMachine, name: str, space: int) -> None:
+        self.machine = machine
+        self.name = name
+        self.taken = 0
+        self.given = 0
+        self.listener = Listener(machine.office.delivery, machine.group(name), space, self.heard)
+
+    def heard(self, msg_id: int) -> None:
+        """It is given a message, which must be the first that there is."""
+        assert msg_id == self.machine.available(self.name)[0]
+        self.given += 1
+        state = self.machine.state(self.name, msg_id)
+        self.machine.model[self.name][msg_id] = State("handed", 0, 0, state.attempts, self, self.given, state.holder)
 
 
 class Waiting(Fetch):
@@ -94,6 +124,7 @@ class GroupMachine(RuleBasedStateMachine):
         self.store = MemoryStore()
         self.now = 1_000_000
         self.waits: list[Waiting] = []
+        self.members: list[Member] = []
         self.start()
 
     def teardown(self) -> None:
@@ -104,6 +135,8 @@ class GroupMachine(RuleBasedStateMachine):
         if hasattr(self, "office"):
             self.office.close()
         self.office = started(self.store, self.loop, self.now)
+        self.office.groups.slice_max = SLICE
+        self.members = []
 
     def rows(self, table: Table) -> list[tuple[bytes, bytes]]:
         return rows_of(self.store, self.loop, table)
@@ -118,6 +151,7 @@ class GroupMachine(RuleBasedStateMachine):
         self.next_id = getattr(self, "next_id", 1)
         self.commit()
         self.waits = []
+        self.members = []
 
     # what the broker has
 
@@ -138,6 +172,9 @@ class GroupMachine(RuleBasedStateMachine):
         message = self.messages.get(msg_id)
         return message is not None and not (message.end and message.end <= self.now)
 
+    def is_visible(self, msg_id: int) -> bool:
+        return self.is_there(msg_id) and self.messages[msg_id].visible <= self.now
+
     def state(self, name: str, msg_id: int) -> State:
         return self.model[name].get(msg_id, State())
 
@@ -146,7 +183,7 @@ class GroupMachine(RuleBasedStateMachine):
         found = []
         for msg_id, message in self.messages.items():
             state = self.state(name, msg_id)
-            if self.is_there(msg_id) and (
+            if self.is_visible(msg_id) and (
                 state.what in ("new", "lapsed") or (state.what == "returned" and not state.until)
             ):
                 found.append((message.rank, msg_id))
@@ -171,13 +208,15 @@ class GroupMachine(RuleBasedStateMachine):
         rank=st.integers(0, 4),
         count=st.integers(1, 4),
         ttl=st.sampled_from([0, 0, 0, 5]),
+        delay_ms=st.sampled_from([0, 0, 3, 1_000]),
         stored=st.sampled_from([True] * 3 + [False]),
     )
-    def send(self, rank: int, count: int, ttl: int, *, stored: bool) -> None:
+    def send(self, rank: int, count: int, ttl: int, delay_ms: int, *, stored: bool) -> None:
         for _ in range(count):
             end = self.now + ttl * 1_000 if ttl else 0
-            self.office.put(self.mailbox, rank, b"payload", end, self.now)
-            self.sent.append((self.next_id, Message(rank, end)))
+            visible = after(self.now, delay_ms) if delay_ms else 0
+            self.office.put(self.mailbox, rank, b"payload", end, self.now, visible_ms=visible)
+            self.sent.append((self.next_id, Message(rank, end, visible)))
             self.next_id += 1
         if stored:
             self.commit()
@@ -201,6 +240,42 @@ class GroupMachine(RuleBasedStateMachine):
             self.office.groups.wait(fetch)
             self.waits.append(fetch)
 
+    @rule(name=GROUPS, space=st.integers(0, 3))
+    def join(self, name: str, space: int) -> None:
+        if len(self.members) < 3:
+            self.group(name)
+            self.members.append(Member(self, name, space))
+            self.run()
+
+    @precondition(lambda self: self.members)
+    @rule(pick=st.integers(0, 100), space=st.integers(1, 3))
+    def member_has_room(self, pick: int, space: int) -> None:
+        self.members[pick % len(self.members)].listener.more(space)
+        self.run()
+
+    @precondition(lambda self: self.members)
+    @rule(pick=st.integers(0, 100), count=st.integers(1, 3))
+    def member_takes(self, pick: int, count: int) -> None:
+        member = self.members[pick % len(self.members)]
+        member.taken = min(member.taken + count, member.given)
+        member.listener.taken(member.taken)
+        for msg_id, state in self.on_the_way(member):
+            if state.place <= member.taken:
+                self.model[member.name][msg_id] = State("done", attempts=state.attempts)
+
+    @precondition(lambda self: self.members)
+    @rule(pick=st.integers(0, 100))
+    def member_leaves(self, pick: int) -> None:
+        member = self.members.pop(pick % len(self.members))
+        member.listener.leave(self.now)
+        for msg_id, state in self.on_the_way(member):
+            self.model[member.name][msg_id] = State("returned", 0, state.before, state.attempts)
+        self.run()
+
+    def on_the_way(self, member: Member) -> list[tuple[int, State]]:
+        """What a receiver was given and has not taken."""
+        return [(msg_id, state) for msg_id, state in self.model[member.name].items() if state.member is member]
+
     @precondition(lambda self: self.waits)
     @rule(pick=st.integers(0, 100), at_once=st.booleans())
     def client_leaves(self, pick: int, at_once: bool) -> None:
@@ -222,7 +297,8 @@ class GroupMachine(RuleBasedStateMachine):
             return
         group = self.group(name)
         # Mostly what somebody has, so that there is something to settle.
-        held = [m for m, s in self.model[name].items() if s.what in ("leased", "lapsed", "dead") and self.is_there(m)]
+        kinds = ("leased", "lapsed", "handed", "dead")
+        held = [m for m, s in self.model[name].items() if s.what in kinds and self.is_there(m)]
         buried = [msg_id for msg_id in held if self.state(name, msg_id).what == "dead"]
         held = buried if buried and picks[0] % 4 == 1 else held
         known = held if held and picks[0] % 4 else list(self.model[name])
@@ -245,7 +321,9 @@ class GroupMachine(RuleBasedStateMachine):
                     self.model[name][msg_id] = replace(self.state(name, msg_id), what="done")
 
     def rank(self, msg_id: int) -> int:
-        return self.messages[msg_id].rank if self.is_there(msg_id) else -1
+        if not self.is_there(msg_id):
+            return -1
+        return self.messages[msg_id].rank if self.is_visible(msg_id) else DELAYED
 
     def expect(
         self,
@@ -281,7 +359,7 @@ class GroupMachine(RuleBasedStateMachine):
             "returned", after(self.now, request.delay_ms) if request.delay_ms else 0, state.holder, state.attempts
         )
         becomes = {
-            "ack": replace(state, what="done"),
+            "ack": State("done", 0, state.holder, state.attempts),
             "nack": again if state.attempts < ATTEMPTS_MAX else replace(state, what="dead"),
             "extend": State("leased", after(self.now, request.lease_ms), worker, state.attempts),
             "dead": replace(state, what="dead"),
@@ -294,13 +372,15 @@ class GroupMachine(RuleBasedStateMachine):
         """The table of docs/protocol.md §4, as code."""
         what = "new" if state.what == "returned" and not state.attempts else state.what
         if not there:
-            return None if what == "leased" and op == "ack" else "no such message"
+            return None if what in ("leased", "handed") and op == "ack" else "no such message"
         if what == "done":
             return None if op == "ack" else "is done"
         if op == "revive":
             return None if what == "dead" else "was not handed out" if state.what == "new" else "is not dead"
         if what == "new":
             return "was not handed out"
+        if what == "handed":
+            return None if op == "ack" else "is on its way to a receiver"
         if what == "dead":
             return "is dead" if op in ("nack", "extend") else None
         return "was given back" if what == "returned" and op == "extend" else None
@@ -312,8 +392,11 @@ class GroupMachine(RuleBasedStateMachine):
         highest = max(self.messages, default=1)
         from_id = 1 + pick % highest
         self.group(name).start(from_id)
+        self.make_ready()
         for msg_id in self.messages:
             state = self.state(name, msg_id)
+            if not self.is_visible(msg_id):
+                continue  # it appears behind where the group is, and is given out all the same
             if msg_id < from_id and state.what in ("new", "returned", "lapsed"):
                 self.model[name][msg_id] = State("done", 0, 0, 1)
             elif msg_id >= from_id and state.what == "done":
@@ -336,9 +419,9 @@ class GroupMachine(RuleBasedStateMachine):
         waits = [fetch for fetch in self.waits if fetch.waits]
         operations.remove(self.office, self.mailbox, lambda answer: None)
         self.seal_and_commit()
-        assert all(fetch.answers == (["ended"] if fetch.there else ["abandoned"]) for fetch in waits)
-        while self.office.tick(self.now, 100):
+        while self.office.tick(self.now, 3):
             pass
+        assert all(fetch.answers == (["ended"] if fetch.there else ["abandoned"]) for fetch in waits)
         self.seal_and_commit()
         assert self.rows(Table.GROUPS) == []
         assert self.office.groups.groups == 0
@@ -351,6 +434,7 @@ class GroupMachine(RuleBasedStateMachine):
         due = [fetch for fetch in self.waits if fetch.waits and fetch.deadline_ms <= self.now]
         while self.office.tick(self.now, 3):
             pass
+        self.make_ready()
         for states in self.model.values():
             for msg_id, state in list(states.items()):
                 if state.what == "leased" and state.until <= self.now:
@@ -362,9 +446,28 @@ class GroupMachine(RuleBasedStateMachine):
         assert all(fetch.answers for fetch in due)
 
     def run(self) -> None:
-        """Let those who wait have what there is."""
-        while self.office.groups.stirred:
-            self.office.run(self.now, 1 << 20)
+        """Let those who wait have what there is; every other time receivers come first."""
+        self.make_ready()
+        for _ in range(3):
+            while self.office.run(self.now, 1 << 20) or self.office.groups.stirred or self.read_wanted():
+                pass
+        for member in self.members:
+            assert not member.listener.space or not self.available(member.name), "a receiver is not given what there is"
+
+    def read_wanted(self) -> bool:
+        """Bring the blocks that receivers wait for into memory; returns whether there were any."""
+        wanted = self.office.delivery.take_wanted()
+        for number in wanted:
+            self.office.delivery.keep(number, self.loop.run_until_complete(self.store.read_block(number)))
+            self.office.delivery.look_again(number)
+        return bool(wanted)
+
+    def make_ready(self) -> None:
+        """Let every group look at all that it has to look at before anything may be asked of it."""
+        book = self.mailbox.groups
+        for group in () if book is None else book.by_name.values():
+            while not group.ready():
+                pass
 
     @rule()
     def commit(self) -> None:
@@ -407,6 +510,8 @@ class GroupMachine(RuleBasedStateMachine):
                     now = replace(now, what="dead" if state.attempts >= ATTEMPTS_MAX else "lapsed", until=0)
                 elif state.what == "returned" and state.until and state.until <= self.now:
                     now = replace(now, until=0)
+                elif state.what == "handed":
+                    now = State("returned", 0, 0, state.attempts)
                 self.model[name][msg_id] = now
         self.seal_and_commit()
         self.durable = {name: dict(states) for name, states in self.model.items()}
@@ -433,13 +538,13 @@ class GroupMachine(RuleBasedStateMachine):
             for msg_id in self.messages:
                 if self.is_there(msg_id):
                     state = states.get(msg_id, State())
-                    shown, attempts = group.state_of(msg_id, self.messages[msg_id].rank)
-                    words = {"new": "waiting", "lapsed": "waiting", "returned": "waiting"}
+                    shown, attempts = group.state_of(msg_id, self.rank(msg_id))
+                    words = {"new": "waiting", "lapsed": "waiting", "returned": "waiting", "handed": "leased"}
                     assert shown == words.get(state.what, state.what), (name, msg_id, state)
                     if state.what != "done":
                         assert attempts == state.attempts
             buried = {msg_id for msg_id, state in states.items() if state.what == "dead" and self.is_there(msg_id)}
-            assert {msg_id for msg_id, _, _ in group.dead(self.now)} == buried
+            assert {msg_id for msg_id, _, _ in self.office.groups.dead(group, 0, 1_000, self.now)[0]} == buried
 
 
 TestGroups = GroupMachine.TestCase

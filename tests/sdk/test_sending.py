@@ -12,6 +12,7 @@ from mq9 import AsyncMailbox, BadRequest, Forbidden, GroupStatus, Mailbox, NotFo
 from mq9.protocol import HEADER_DELAY
 from mq9.sdk.operations import send_options
 from tests.sdk.support import run
+from tests.support.running import RunningServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -194,6 +195,17 @@ def test_the_status_of_a_message(mailbox: Mailbox) -> None:
         mailbox.status(box, 2**63)
     with pytest.raises(NotFound, match="no such mailbox"):
         mailbox.status("m-" + "a" * 26, 1)
+
+
+def test_a_status_with_more_groups_than_go_into_one_answer_has_them_all() -> None:
+    names = sorted(f"{number:02}" + "x" * 120 for number in range(30))
+    with RunningServer(max_payload=4_096) as broker, Mailbox(broker.url) as mailbox:
+        box = mailbox.create(ttl=60)
+        sent = mailbox.send(box, "x")
+        for name in names:
+            with mailbox.receive(box, resume=name) as messages:
+                next(messages)
+        assert mailbox.status(box, sent).groups == dict.fromkeys(names, GroupStatus("done", 1))
 
 
 def test_the_asynchronous_face_sends_alike(mailbox: Mailbox) -> None:

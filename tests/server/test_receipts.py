@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mq9.mailboxes.drops import drop_id_of
+from mq9.protocol import dump
 from tests.server.support import ThreadedServer, body_of, create, publish, request
 
 if TYPE_CHECKING:
@@ -145,6 +146,64 @@ def test_a_receipt_follows_a_message_through_its_groups(server: ThreadedServer, 
     request(client, f"$mq9.AI.MAILBOX.DELETE.{mail_id}.1")
     gone = status(client, mail_id, 1)
     assert (gone["state"], gone["offered"], set(gone["groups"]) - {"c"}) == ("gone", False, set())
+
+
+def ask_groups(client: RawClient, mail_id: str, **asked: object) -> Any:
+    return request(client, f"{MSG}STATUS.{mail_id}.1", asked)
+
+
+def test_one_group_may_be_asked_for(client: RawClient) -> None:
+    mail_id = create(client)
+    request(client, MESSAGES + mail_id, b"task")
+    for name in ("a", "b"):
+        fetch(client, mail_id, name)
+    leased = {"state": "leased", "attempts": 1}
+    assert ask_groups(client, mail_id, group="b")["groups"] == {"b": leased}
+    assert ask_groups(client, mail_id, group="c")["groups"] == {}
+    assert ask_groups(client, mail_id, after="a")["groups"] == {"b": leased}
+    assert ask_groups(client, mail_id, after="b", group="a")["groups"] == {"a": leased}
+    assert "next" not in ask_groups(client, mail_id)
+    assert ask_groups(client, mail_id, group=7) == {"error": "group must be a string", "code": 400}
+    assert ask_groups(client, mail_id, after="a b")["code"] == 400
+
+
+def all_groups(client: RawClient, mail_id: str, payload_max: int = 1 << 20) -> tuple[list[str], list[int]]:
+    """The groups of all pages in their order, and how many each page has."""
+    names: list[str] = []
+    pages: list[int] = []
+    reply = ask_groups(client, mail_id)
+    while True:
+        assert len(dump(reply)) <= payload_max
+        names += reply["groups"]
+        pages.append(len(reply["groups"]))
+        if "next" not in reply:
+            return names, pages
+        assert reply["next"] == names[-1]
+        reply = ask_groups(client, mail_id, after=reply["next"])
+
+
+@pytest.mark.parametrize(("count", "pages"), [(1_000, [1_000]), (1_001, [1_000, 1])])
+def test_more_groups_than_a_reply_may_have_come_page_by_page(client: RawClient, count: int, pages: list[int]) -> None:
+    mail_id = create(client)
+    request(client, MESSAGES + mail_id, b"task")
+    expected = [f"group{number:04}" for number in range(count)]
+    for name in reversed(expected):
+        fetch(client, mail_id, name)
+    assert all_groups(client, mail_id) == (expected, pages)
+
+
+def test_a_receipt_is_not_above_max_payload() -> None:
+    with ThreadedServer(max_payload=4_096) as server, server.client() as client:
+        mail_id = create(client)
+        request(client, MESSAGES + mail_id, b"task")
+        # Of the longest names there are, and such as JSON writes in more characters than they have.
+        expected = sorted(f"{number:03}{letter * 125}" for number in range(40) for letter in "a\u00e9"[number % 2])
+        expected = [name[: 64 if number % 2 else 128] for number, name in enumerate(expected)]
+        for name in expected:
+            assert fetch(client, mail_id, name)["error"] == ""
+        names, pages = all_groups(client, mail_id, 4_096)
+        assert names == expected
+        assert len(pages) > 1
 
 
 def test_a_message_is_offered_when_a_receiver_was_written_it(server: ThreadedServer, client: RawClient) -> None:

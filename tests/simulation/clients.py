@@ -173,6 +173,7 @@ class Client:
         self.leaving = False
         self.subscriptions: dict[bytes, Subscription] = {}
         self.waiting: dict[bytes, Asked] = {}
+        self.watches: dict[bytes, Any] = {}
         self.inbox = b"_INBOX.%d." % number
         self._loop = loop
         self._asked = asked

@@ -71,6 +71,7 @@ class Gathering:
 
     `under_way`: FETCHes that are not answered; `loose`: attempts that may have been counted though nobody was given anything.
     `durable`: it is certain to be stored; one that is not may have been refused, or forgotten by a crash, and begin anew.
+    `since`: messages sent before may have been left out as well (Unix ms). `restarting`: FETCHes that look for where it is to start over.
     """
 
     box: Box
@@ -80,6 +81,8 @@ class Gathering:
     under_way: int = 0
     loose: int = 0
     durable: bool = False
+    since: int = 0
+    restarting: set[Asked] = field(default_factory=set)
 
     def work(self, msg_id: int) -> Work:
         """What is known of a message."""
@@ -119,19 +122,23 @@ class Groups:
         if box is None or name is None:
             return
         deliver = details["deliver"]
-        first = {"earliest": 0, "from_id": details["from_id"]}.get(deliver)
+        box.wanted = True
+        first = {"earliest": 0, "from_time": 0, "from_id": details["from_id"]}.get(deliver)
         if first is None:
             first = max((letter.msg_id for letter in box.visible(31, now)), default=0)
+        since = int(details["from_time"] * 1_000) if deliver == "from_time" else 0
         known = (box.number, name) in self.gatherings
         gathering = details["gathering"] = self.gathering(box, name, first)
         gathering.under_way += 1
-        if known and not gathering.durable:
+        if not known or not gathering.durable or details["force"]:
             gathering.first = max(gathering.first, first)
+            gathering.since = max(gathering.since, since)
         if known and details["force"]:
-            self._start_over(gathering, first, now)
+            self._start_over(gathering, now)
+            if since:  # it starts over when the message is found
+                gathering.restarting.add(asked)
 
-    def _start_over(self, gathering: Gathering, first: int, now: int) -> None:
-        gathering.first = max(gathering.first, first)
+    def _start_over(self, gathering: Gathering, now: int) -> None:
         for work in gathering.works.values():
             work.changes += 1
             work.overlaps = True
@@ -153,6 +160,7 @@ class Groups:
         gathering: Gathering | None = details.get("gathering")
         if gathering is not None:
             self.over(asked, now)
+            self._restarted(gathering, asked, now)
         if code in (503, 507) and gathering is not None:
             self._count_perhaps(
                 gathering, 1
@@ -168,12 +176,14 @@ class Groups:
         for item in reply["messages"]:
             letter = letter_of(self.model, item)
             seen = letter.live(now) or letter in self.model.replaced_now
+            letter.offered = letter.offered or gathering is not None
             demand(letter.box is box and seen, f"{letter} was leased when it was gone")
             demand(letter.visible <= now, f"{letter} was leased before its time")
             demand((letter.rank, letter.msg_id) > last, f"FETCH gave {letter} behind {last}")
             last = (letter.rank, letter.msg_id)
             if gathering is None:
                 demand(item["attempt"] == 0, f"{letter} was read with an attempt")
+                self._may_be_read(asked, letter)
                 continue
             work = gathering.work(letter.msg_id)
             if work.lease is not None and work.lease.extended > asked.place:
@@ -210,13 +220,35 @@ class Groups:
             if work.most == ATTEMPTS_MAX and work.dead is Sure.NO:
                 work.dead = Sure.PERHAPS
 
+    def _may_be_read(self, asked: Asked, letter: Letter) -> None:
+        """Whether a message may be in the answer to a FETCH without a group."""
+        details = asked.details
+        if details["deliver"] == "from_id":
+            demand(letter.msg_id >= details["from_id"], f"{letter} was read from {details['from_id']} on")
+        elif details["deliver"] == "from_time":
+            sent = letter.at >= int(details["from_time"] * 1_000) or letter.stored_at >= asked.at
+            demand(sent, f"{letter} was sent before {details['from_time']}")
+
+    def _restarted(self, gathering: Gathering, asked: Asked, now: int) -> None:
+        """A FETCH has found where its group was to start over, if that was its task."""
+        if asked in gathering.restarting:
+            gathering.restarting.remove(asked)
+            self._start_over(gathering, now)
+
+    def at_rest(self, now: int) -> None:
+        """Nothing is under way any more, not even for clients that have gone."""
+        for gathering in self.gatherings.values():
+            for asked in [asked for asked in gathering.restarting if asked.client.gone or asked.client.leaving]:
+                self._restarted(gathering, asked, now)
+
     def _may_be_given(self, gathering: Gathering, letter: Letter, now: int) -> None:
         """Whether a message may go to somebody now."""
         work = gathering.work(letter.msg_id)
         where = f"{letter} of group {gathering.name}"
         demand(work.lease is None or work.lease.until <= now, f"{where} has two holders")
         demand(work.member is None, f"{where} is on its way to a receiver, and given to another")
-        demand(work.done is not Sure.YES and not work.taken, f"{where} was done, and is given out again")
+        again = gathering.restarting or (work.done is not Sure.YES and not work.taken)
+        demand(again, f"{where} was done, and is given out again")
         demand(work.dead is not Sure.YES, f"{where} was dead, and is given out again")
         demand(work.not_before <= now, f"{where} came {work.not_before - now} ms before its delay was over")
 
@@ -428,6 +460,7 @@ class Groups:
             if gathering.under_way:
                 self._count_perhaps(gathering, gathering.under_way)
                 gathering.under_way = 0
+            gathering.restarting.clear()
             for work in gathering.works.values():
                 work.member = None
                 work.taken = False
@@ -454,9 +487,13 @@ class Groups:
         found = []
         for letter in self.model.seen(gathering.box, 31, now):
             work = gathering.works.get(letter.msg_id)
-            if letter.msg_id >= gathering.first and (
-                work is None
-                or (work.done is Sure.NO and work.dead is Sure.NO and work.member is None and not work.taken)
+            if (
+                letter.msg_id >= gathering.first
+                and letter.at >= gathering.since
+                and (
+                    work is None
+                    or (work.done is Sure.NO and work.dead is Sure.NO and work.member is None and not work.taken)
+                )
             ):
                 found.append(letter)
         return found

@@ -45,6 +45,7 @@ class Letter:
     """A message, from the moment when the broker reads it. Times in Unix ms, 0 for never, or for at once.
 
     `end`: when it expires by its own ttl. `visible`: when it may first be seen. `hopeless`: it would never be, and is to be refused.
+    `offered`: somebody was given it since the broker was started. `lost`: its block is damaged, and with it its Nats-Msg-Id.
     `name`, `key`: its Nats-Msg-Id and mq9-key, "" without one. `replaced`: a later one with its key is stored.
     """
 
@@ -62,6 +63,8 @@ class Letter:
     stored_at: int = 0
     visible: int = 0
     hopeless: bool = False
+    offered: bool = False
+    lost: bool = False
 
     def live(self, now: int) -> bool:
         """Whether it is stored, and neither gone nor over at `now` (Unix ms)."""
@@ -86,7 +89,8 @@ class Box:
     """A mailbox. Times in Unix ms; an `end` of 0 is never. `letters` are those that are stored, by msg_id.
 
     `lapsed`: it is known to have ended by its time; `back_at`: when it was over, and a renewal asked for in time came into force.
-    `named`: what was stored with a Nats-Msg-Id, gone or not.
+    `named`: what was stored with a Nats-Msg-Id, gone or not. `renewals`: how often it was renewed. `wanted`: somebody has
+    received, or asked for a FETCH with a group, since the broker was started.
     """
 
     name: str
@@ -99,19 +103,27 @@ class Box:
     back_at: int = 0
     letters: dict[int, Letter] = field(default_factory=dict)
     named: dict[str, list[Letter]] = field(default_factory=dict)
+    renewals: int = 0
+    wanted: bool = False
 
     def live(self, now: int) -> bool:
         """Whether it is there at `now` (Unix ms)."""
         return not self.over and not self.lapsed and not 0 < self.end <= now
 
-    def first_of(self, letter: Letter, perhaps: bool = False) -> Letter | None:
-        """The stored message that a message repeats, None: it repeats none. `perhaps`: or may repeat, sent when that was stored."""
+    def first_of(self, letter: Letter) -> Letter | None:
+        """The stored message that a message repeats for certain, None: there is none."""
         firsts = [
-            each
-            for each in self.named.get(letter.name, ())
-            if 0 <= letter.at - each.at < WINDOW_MS or each.at <= letter.at < each.stored_at + perhaps
+            each for each in self.firsts_of(letter) if letter.at != each.stored_at or letter.at < each.at + WINDOW_MS
         ]
-        return firsts[-1] if firsts and letter.name else None
+        return next((each for each in reversed(firsts) if not each.lost), None)
+
+    def firsts_of(self, letter: Letter) -> list[Letter]:
+        """Those that a message may repeat: sent in the last two minutes, or stored when it was sent."""
+        return [
+            each
+            for each in (self.named.get(letter.name, ()) if letter.name else ())
+            if 0 <= letter.at - each.at < WINDOW_MS or each.at <= letter.at <= each.stored_at
+        ]
 
     def is_of(self, box: Box | None) -> bool:
         """Whether it is this mailbox, perhaps renewed since."""
@@ -150,10 +162,13 @@ class Model:
         self.delivered = 0
         self.repeats = 0
         self.replaced = 0
+        self.receipts = 0
+        self.damaged = 0
         # What the commit replaces that is being settled: FETCHes that were asked for before may still be given it.
         self.replaced_now: set[Letter] = set()
         self.groups = Groups(self)
         self.settling = False
+        self._perhaps_lost: set[int] = set()
 
     def box(self, name: str, now: int) -> Box | None:
         """The mailbox of this name that is there at `now`."""
@@ -162,7 +177,11 @@ class Model:
 
     def seen(self, box: Box, mask: int, now: int) -> Iterator[Letter]:
         """As `Box.visible`, without those whose delay is just over, and that the broker may not have shown yet."""
-        return (letter for letter in box.visible(mask, now) if letter.has_appeared(self._idle_at()))
+        return (letter for letter in box.visible(mask, now) if self.has_appeared(letter))
+
+    def has_appeared(self, letter: Letter) -> bool:
+        """Whether its delay is over for so long that the broker must have noticed."""
+        return letter.has_appeared(self._idle_at())
 
     def ended_since(self, since: int) -> bool:
         """Whether something has come to its end at `since` or later, but not in the future: the broker may take a moment to notice."""
@@ -180,7 +199,7 @@ class Model:
         """The broker reads what a client asks for."""
         asked.at = now
         details = asked.details
-        box = details["box"] = self.box(details["name"], now)
+        box = details["box"] = self.box(details.get("name", ""), now)
         if asked.what == "send":
             end = now + details["ttl"] * 1_000 if details["ttl"] else 0
             letter = Letter(details["token"], box, details["rank"], details["size"], end, now)
@@ -192,6 +211,10 @@ class Model:
             self._subscribed(details["subscription"], box)
         elif asked.what == "unsubscribe":
             self.ended(details["subscription"])
+        elif asked.what == "watch":
+            details["watch"].begin(box)
+        elif asked.what == "unwatch":
+            details["watch"].ended = True
         elif asked.what == "list":
             details["there"] = set() if box is None else {letter.msg_id for letter in self.seen(box, 31, now)}
             details["perhaps"] = set() if box is None else {letter.msg_id for letter in box.visible(31, now)}
@@ -211,7 +234,7 @@ class Model:
         if box is None:
             subscription.ended = True
         else:
-            subscription.confirmed = True
+            subscription.confirmed = box.wanted = True
             self.subscriptions.append(subscription)
             if subscription.group is not None:
                 self.groups.joined(subscription)
@@ -271,9 +294,9 @@ class Model:
     def _send_answered(self, asked: Asked, reply: dict[str, Any], code: int | None, now: int) -> None:
         letter: Letter = asked.details["letter"]
         if code is None and reply.get("duplicate"):
-            first = letter.box.first_of(letter, perhaps=True) if letter.box is not None else None
+            firsts = [] if letter.box is None else [first.msg_id for first in letter.box.firsts_of(letter)]
             demand(not letter.msg_id, f"{letter} is stored, and said to be a repeat")
-            demand(first and reply["msg_id"] == first.msg_id, f"token {letter.token} repeats {first}, not {reply}")
+            demand(reply["msg_id"] in firsts, f"token {letter.token} repeats {firsts}, not {reply}")
             self.repeats += 1
             letter.refused = True
         elif code is None:
@@ -323,6 +346,7 @@ class Model:
                 box.back_at = now if 0 < box.end <= now else box.back_at
                 box.ttl = box.ttl if details["ttl"] is None else details["ttl"]
                 box.end = at + box.ttl * 1_000 if box.ttl else 0
+                box.renewals += 1
             else:
                 demand(not 0 < box.end <= at, f"{details['name']} had expired, and is said not to be new")
         if box.lapsed:
@@ -399,6 +423,16 @@ class Model:
         asked.details["listed"] = [item["msg_id"] for item in reply.get("messages", ())]
         self.groups.answered_lease(asked, reply, code, now, settling=self.settling)
 
+    def _status_answered(self, asked: Asked, reply: dict[str, Any], code: int | None, now: int) -> None:
+        self.receipts += 1
+        check_receipt(self, asked, reply, code, now)
+
+    def _public_answered(self, asked: Asked, reply: dict[str, Any], code: int | None, now: int) -> None:
+        check_list(self, asked, reply, code, now)
+
+    def _forbidden_answered(self, asked: Asked, reply: dict[str, Any], code: int | None, now: int) -> None:
+        check_forbidden(reply, code)
+
     def _ack_answered(self, asked: Asked, reply: dict[str, Any], code: int | None, now: int) -> None:
         self.groups.answered_ack(asked, reply, code, now)
 
@@ -408,6 +442,7 @@ class Model:
         """The broker has written a message for a receiver; returns which one."""
         self.delivered += 1
         letter = self.letters[token_of(frame.payload)]
+        letter.offered = True
         demand(subscription.confirmed and not subscription.ended, f"{letter} came to a subscription that has ended")
         demand(letter.msg_id == int(frame.headers[b"mq9-msg-id"]), f"{letter} came as {frame.headers}")
         demand(letter.box is subscription.box, f"{letter} came to another mailbox")
@@ -459,6 +494,7 @@ class Model:
         pending, self.pending = self.pending, []
         for letter in self.letters.values():
             letter.refused = letter.refused or not letter.msg_id
+            letter.offered = False
         for subscription in self.subscriptions:
             subscription.ended = True
             subscription.untaken.clear()
@@ -467,8 +503,21 @@ class Model:
         for name in sorted(self.boxes.keys() | {asked.details["name"] for asked in pending}):
             self._settle_box(name, [asked for asked in pending if asked.details["name"] == name], office, now)
         for box in self.boxes.values():
+            box.wanted = False
             if box.live(now):
                 self._settle_letters(box, pending, office, now)
+        self._perhaps_lost.clear()
+
+    def damage(self, block: bytes, others: list[bytes]) -> None:
+        """A block is about to be damaged: what is in it is lost, or, when it is in another one as well, perhaps."""
+        elsewhere = {token for other in others for *_, token in records(other)}
+        self.damaged += 1
+        for *_, token in records(block):
+            letter = self.letters[token]
+            if token in elsewhere:
+                self._perhaps_lost.add(letter.msg_id)
+            else:
+                letter.lost = True
 
     def _settle_box(self, name: str, pending: list[Asked], office: PostOffice, now: int) -> None:
         """Find out which of the changes to a mailbox that were under way have become durable."""
@@ -517,7 +566,11 @@ class Model:
         uncertain = {
             asked.details["msg_id"] for asked in pending if asked.what == "delete" and asked.details["box"] is box
         }
+        for letter in [letter for letter in box.stored(now) if letter.lost]:
+            demand(letter.msg_id not in listed, f"{letter} was in a damaged block, and is there")
+            del box.letters[letter.msg_id]
         there = {letter.msg_id for letter in box.stored(now)}
+        uncertain |= self._perhaps_lost & there
         demand(mailbox.count == len(listed), f"{mailbox.count} messages for {sorted(listed)}")
         demand(listed <= there, f"{sorted(listed - there)} came back")
         demand(there - listed <= uncertain, f"{sorted(there - listed - uncertain)} were lost")
@@ -559,4 +612,7 @@ def token_of(payload: bytes) -> int:
     return int(payload[payload.rindex(b"#") + 1 :])
 
 
-from tests.simulation.groups import Groups  # noqa: E402 - which speaks of boxes and letters
+# These speak of boxes and letters.
+from tests.simulation.groups import Groups  # noqa: E402
+from tests.simulation.receipts import check_receipt  # noqa: E402
+from tests.simulation.watching import check_forbidden, check_list  # noqa: E402

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from mq9.mailboxes.drops import drop_id_of
 from mq9.protocol import PRIORITIES
 from tests.simulation.clients import Asked, Client, Subscription
 from tests.simulation.model import ViolationError, payload_of
+from tests.simulation.watching import Watch, is_public
 from tests.simulation.world import BEGINNING_MS, World, silence
 
 STEPS = 200
@@ -22,6 +24,11 @@ KEYS = ("one", "two", "three")
 WAIT_MAX_MS = 5_000
 # Beyond every ttl, lease and delay that is used here.
 LONG_MS = 200_000_000
+
+
+def drop_id(name: str) -> str:
+    """The send-only address of a mailbox."""
+    return drop_id_of(name.encode()).decode()
 
 
 class SeedFailedError(AssertionError):
@@ -50,6 +57,7 @@ class Simulation:
         self.named = self.random.choice((0.0, 0.2, 0.6))
         self.keyed = self.random.choice((0.0, 0.1, 0.5))
         self.delays = self.random.choice(((0,), (0, 0, 0, 5, 50), (0, 0, 3, 700, 3_000, 30_000)))
+        self.damaging = self.random.choice((0.0, 0.0, 0.5))
         self.lease_ms = self.random.choice(((30_000,), (10, 1_000, 30_000), (5, 50)))
         self.admin = self.world.connect()
         actions: list[tuple[int, Callable[[], object]]] = [
@@ -65,6 +73,11 @@ class Simulation:
             (self.grouped * 4, self.join),
             (self.grouped * 12, self.fetch),
             (self.grouped * 12, self.acknowledge),
+            (6, self.ask_what_became_of_one),
+            (2, self.list_public),
+            (3, self.watch),
+            (1, self.watch_no_more),
+            (1, self.misuse_a_drop_id),
             (25, self.time_passes),
             (2, self.time_jumps),
             (3, self.forget_blocks),
@@ -119,7 +132,8 @@ class Simulation:
             delay_ms = random.choice(self.delays)
             if delay_ms:
                 headers["mq9-delay"] = f"{delay_ms / 1_000:.3f}"
-            subject = f"$mq9.AI.MAILBOX.MSG.{name}.{PRIORITIES[rank]}"
+            address = drop_id(name) if random.random() < 0.2 else name
+            subject = f"$mq9.AI.MAILBOX.MSG.{address}.{PRIORITIES[rank]}"
             self.world.ask(
                 self.pick(), "send", subject, payload, headers or None, silent=random.random() < 0.2,
                 name=name, token=self.tokens, rank=rank, ttl=ttl, size=len(payload), id=msg_id, key=key, delay_ms=delay_ms,
@@ -131,7 +145,7 @@ class Simulation:
         )
 
     def _create(self, name: str, *, ttl: int | None, renew: bool) -> None:
-        body: dict[str, Any] = {"name": name, "renew": renew, "public": name == "bob"}
+        body: dict[str, Any] = {"name": name, "renew": renew, "public": is_public(name)}
         if ttl is not None:
             body["ttl"] = ttl
         self.world.ask(
@@ -172,11 +186,13 @@ class Simulation:
         name, group = random.choice((*NAMES, "ada")), random.choice((*GROUPS, *GROUPS, None))
         limit, wait = random.choice((1, 1, 3, 1000)), random.choice((0, 0, 20, 500, WAIT_MAX_MS))
         lease = random.choice(self.lease_ms)
-        deliver = random.choice(("earliest", "earliest", "earliest", "latest", "from_id"))
+        deliver = random.choice(("earliest", "earliest", "earliest", "latest", "from_id", "from_time"))
         force = random.random() < 0.03
         from_id = random.randint(1, 60)
+        from_time = (self.world.now - random.choice((0, 1, 300, 2_000, 60_000))) / 1_000
         body = {
             "group_name": group, "deliver": deliver, "from_id": from_id, "force_deliver": force, "lease_ms": lease,
+            "from_time": from_time,
             "config": {"num_msgs": limit, "max_wait_ms": wait},
         }  # fmt: skip
         self._fetch(self.pick(), name, body)
@@ -185,7 +201,7 @@ class Simulation:
         return self.world.ask(
             client, "lease", f"$mq9.AI.MSG.FETCH.{name}", json.dumps(body).encode(), name=name, group=body["group_name"],
             limit=body["config"]["num_msgs"], lease_ms=body["lease_ms"], deliver=body["deliver"],
-            from_id=body["from_id"], force=body["force_deliver"],
+            from_id=body["from_id"], from_time=body["from_time"], force=body["force_deliver"],
         )  # fmt: skip
 
     def acknowledge(self) -> None:
@@ -215,6 +231,52 @@ class Simulation:
             client, "ack", f"$mq9.AI.MSG.ACK.{gathering.box.name}", json.dumps(body).encode(), name=gathering.box.name,
             group=gathering.name, msg_id=msg_ids[0] if single else None, msg_ids=msg_ids, **details,
         )  # fmt: skip
+
+    def ask_what_became_of_one(self) -> None:
+        name = self.random.choice((*NAMES, "ada"))
+        known = [letter.msg_id for letter in self.world.model.letters.values() if letter.msg_id]
+        box = self.world.model.boxes.get(name)
+        here = list(box.letters) if box is not None else []
+        for _ in range(self.random.randint(1, 3)):
+            msg_id = self.random.choice([*(here or known)[-20:], *known[-3:], 999_999])
+            address = drop_id(name) if self.random.random() < 0.5 else name
+            self.world.ask(self.pick(), "status", f"$mq9.AI.MSG.STATUS.{address}.{msg_id}", name=name, msg_id=msg_id)
+
+    def misuse_a_drop_id(self) -> None:
+        address = drop_id(self.random.choice(NAMES))
+        subject = self.random.choice(
+            (
+                "MAILBOX.LIST.{}",
+                "MAILBOX.DELETE.{}.1",
+                "MAILBOX.REMOVE.{}",
+                "MSG.FETCH.{}",
+                "MSG.ACK.{}",
+                "MSG.QUERY.{}",
+            )
+        )
+        body = b'{"group_name": "workers", "msg_id": 1}'
+        self.world.ask(self.pick(), "forbidden", f"$mq9.AI.{subject.format(address)}", body)
+
+    def list_public(self) -> None:
+        details: dict[str, Any] = {
+            "limit": self.random.choice((1, 100)), "after": self.random.choice(("", "", "bob")),
+            "prefix": self.random.choice(("", "", "b", "cy.")),
+        }  # fmt: skip
+        self.world.ask(self.pick(), "public", "$mq9.AI.PUBLIC.LIST", json.dumps(details).encode(), **details)
+
+    def watches(self) -> list[Watch]:
+        """Those that are there."""
+        return [
+            each for client in self.world.clients for each in client.watches.values() if each.begun and not each.ended
+        ]
+
+    def watch(self) -> None:
+        if len(self.watches()) < 6:
+            self.world.watch(self.pick(), self.random.choice((None, *NAMES)))
+
+    def watch_no_more(self) -> None:
+        if watches := self.watches():
+            self.world.unwatch(self.random.choice(watches))
 
     def subscriptions(self) -> list[Subscription]:
         """Those that are there."""
@@ -287,7 +349,11 @@ class Simulation:
         self.world.note("no trouble")
 
     def crash(self) -> None:
-        self.world.crash(self.random.choice((0, 100, 2_000)), survives=self.random.random() < 0.5)
+        self.world.crash(
+            self.random.choice((0, 100, 2_000)),
+            survives=self.random.random() < 0.5,
+            damages=self.random.random() < self.damaging,
+        )
         self.admin = self.world.connect()
 
     def restart(self) -> None:
@@ -308,6 +374,9 @@ class Simulation:
         world.rest()
         for subscription in world.model.subscriptions:
             world.model.all_given(subscription, world.now)
+        for watch in self.watches():
+            watch.check(world.model, world.now)
+        world.model.groups.at_rest(world.now)
         waiting = [each for client in world.clients for each in client.waiting.values()]
         unanswered = [each.what for each in waiting if each.what != "lease" or each.at + WAIT_MAX_MS < world.now - 100]
         if unanswered or world.model.pending:
@@ -331,7 +400,7 @@ class Simulation:
             missing = {letter.msg_id: letter for letter in world.model.groups.must_be_given(gathering, world.now)}
             for _ in range(1_000):
                 asked = self._fetch(client, gathering.box.name, {
-                    "group_name": gathering.name, "deliver": "earliest", "from_id": 1, "force_deliver": False,
+                    "group_name": gathering.name, "deliver": "earliest", "from_id": 1, "from_time": 0, "force_deliver": False,
                     "lease_ms": 80_000_000, "config": {"num_msgs": 100, "max_wait_ms": 0},
                 })  # fmt: skip
                 world.loop.run()

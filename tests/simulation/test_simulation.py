@@ -37,11 +37,15 @@ def test_a_seed_is_the_same_run_every_time() -> None:
 
 def test_a_run_does_what_it_is_for() -> None:
     """Over some seeds all that is simulated does happen: messages come, leases are given, brokers are restarted."""
-    runs = [run(seed) for seed in range(20)]
+    runs = [run(seed) for seed in range(60)]
     worlds = [each.world for each in runs]
     assert sum(world.model.delivered for world in worlds) > 500
     assert sum(world.model.groups.given for world in worlds) > 200
     assert sum(world.model.repeats for world in worlds) > 100
     assert sum(world.model.replaced for world in worlds) > 100
+    assert sum(world.model.receipts for world in worlds) > 500
+    assert sum(letter.visible > 0 for world in worlds for letter in world.model.letters.values()) > 500
+    assert sum(world.events for world in worlds) > 100
+    assert sum(world.model.damaged for world in worlds) > 1
     assert sum(world.restarts for world in worlds) > 10
     assert sum(world.commits for world in worlds) > 1_000

@@ -18,6 +18,7 @@ from tests.simulation.clients import Asked, Client, Frame, Subscription
 from tests.simulation.loop import Listener, SimulatedLoop
 from tests.simulation.model import Model, ViolationError, demand
 from tests.simulation.store import Durable, SimulatedStore, Trouble
+from tests.simulation.watching import Watch
 
 BEGINNING_MS = 1_800_000_000_000
 LOG_LINES = 80
@@ -54,10 +55,13 @@ class World:
         self.connections = 0
         self.commits = 0
         self.restarts = 0
+        self.events = 0
+        self.damaged: set[int] = set()
         self.config = Config(memory=True, max_payload=PAYLOAD_MAX, ping_interval=86_400.0)
         for name in ("max_pending", "max_backlog"):
             object.__setattr__(self.config, name, PENDING_MAX)
         self._begun = (0, 0)
+        self._rows: object = None
         self._heard: list[tuple[Client, Frame]] = []
         self.start(BEGINNING_MS)
 
@@ -95,17 +99,36 @@ class World:
         self.server = server
         self.office = server.office
         self.office.groups.slice_max = self.slice_max
+        reported = server.metrics.damaged_blocks
+        demand(reported == len(self.damaged), f"of damaged blocks {sorted(self.damaged)}, {reported} are reported")
         self.model.restarted(self.office, now)
         self.loop.run()
 
-    def crash(self, downtime_ms: int, *, survives: bool) -> None:
-        """Kill the broker; `survives`: whether a commit that is under way becomes durable."""
+    def crash(self, downtime_ms: int, *, survives: bool, damages: bool) -> None:
+        """Kill the broker; `survives`: whether a commit that is under way becomes durable; `damages`: a block is damaged."""
         self.note(f"crash, commit in flight: {self.store.in_flight is not None}, survives: {survives}")
         self.loop.abandon()
         self.store.crash(survives=survives)
         self._lose_clients()
         self.restarts += 1
+        if damages:
+            self._damage()
         self.start(self.now + downtime_ms)
+
+    def _damage(self) -> None:
+        """Let the disk forget a bit of what it was given."""
+        sound = sorted(self.durable.blocks.keys() - self.damaged)
+        if not sound:
+            return
+        number = self.random.choice(sound)
+        block = bytearray(self.durable.blocks[number])
+        others = [self.durable.blocks[other] for other in sound if other != number]
+        self.model.damage(bytes(block), others)
+        bit = self.random.randrange(len(block) * 8)
+        block[bit // 8] ^= 1 << bit % 8
+        self.durable.blocks[number] = bytes(block)
+        self.damaged.add(number)
+        self.note(f"bit {bit} of block {number} is damaged")
 
     def restart(self, downtime_ms: int) -> None:
         """Stop the broker in order, and start it again."""
@@ -139,6 +162,9 @@ class World:
     def _commit_begun(self) -> None:
         self.commits += 1
         commit = self.store.in_flight
+        if commit is not None and commit.rows is self._rows:  # once more, without its messages: it was full
+            return
+        self._rows = None if commit is None else commit.rows
         if self.server is not None and commit is not None and not _is_probe(commit):
             self._begun = (self._begun[1], self.now)
             self.model.groups.commit_begun(self.office)
@@ -202,6 +228,24 @@ class World:
         self.note(f"{client.number} asks {asked.number}: receive {name}{level} sid={sid.decode()} group={group}")
         return subscription
 
+    def watch(self, client: Client, name: str | None) -> Watch:
+        """Let a client watch the list of public mailboxes, or, with a name, what happens to one mailbox."""
+        watch = Watch(client, client.new_sid(), name)
+        client.watches[watch.sid] = watch
+        self.asked_count += 1
+        asked = Asked(self.asked_count, client, "watch", {"name": name or "", "watch": watch})
+        subject = "PUBLIC.LIST" if name is None else f"MAILBOX.EVENTS.{name}"
+        client.say(f"SUB $mq9.AI.{subject} {watch.sid.decode()}\r\n".encode(), asked)
+        self.note(f"{client.number} asks {asked.number}: watch {name or 'all'} sid={watch.sid.decode()}")
+        return watch
+
+    def unwatch(self, watch: Watch) -> None:
+        """Let a client watch no more."""
+        self.asked_count += 1
+        asked = Asked(self.asked_count, watch.client, "unwatch", {"name": watch.name or "", "watch": watch})
+        watch.client.say(b"UNSUB %b\r\n" % watch.sid, asked)
+        self.note(f"{watch.client.number} asks {asked.number}: watch no more, sid={watch.sid.decode()}")
+
     def unsubscribe(self, subscription: Subscription) -> None:
         """Let a client end a subscription."""
         self.asked_count += 1
@@ -263,6 +307,7 @@ class World:
         """What one callback wrote: answers first, in the order of what was asked for, as they happened; then messages."""
         answers: list[tuple[Asked, Frame]] = []
         messages: list[tuple[Client, Frame]] = []
+        events: list[tuple[Watch, Frame]] = []
         for client, frame in heard:
             if frame.kind in (b"MSG", b"HMSG"):
                 if frame.sid == b"0":
@@ -270,6 +315,8 @@ class World:
                     if asked is None:
                         raise ViolationError(f"an answer to nobody: {frame}")
                     answers.append((asked, frame))
+                elif frame.sid in client.watches:
+                    events.append((client.watches[frame.sid], frame))
                 else:
                     messages.append((client, frame))
             elif frame.kind == b"PING":
@@ -282,6 +329,10 @@ class World:
             self.note(f"answer to {asked.number}: {str(reply)[:100]}")
             self.model.answered(asked, reply, self.now)
         self.model.numbered(self.office)
+        for watch, frame in events:
+            self.events += 1
+            self.note(f"{watch.client.number} is told {frame.payload.decode()} on sid={watch.sid.decode()}")
+            watch.told(json.loads(frame.payload))
         for client, frame in messages:
             self.given(client.subscriptions[frame.sid], frame)
 
@@ -326,8 +377,8 @@ class World:
         rows = len(self.durable.tables[Table.MAILBOXES])
         demand(rows == len(live), f"{rows} rows of mailboxes for {len(live)}")
         demand(
-            office.blocks.blocks == len(self.durable.blocks),
-            f"{office.blocks.blocks} blocks are known of {len(self.durable.blocks)}",
+            office.blocks.blocks == len(self.durable.blocks.keys() - self.damaged),
+            f"{office.blocks.blocks} blocks are known of {len(self.durable.blocks)}, {len(self.damaged)} damaged",
         )
 
     def check_empty(self) -> None:
@@ -340,10 +391,15 @@ class World:
             "live_bytes": office.blocks.live_bytes,
             "groups": office.groups.groups,
             "timers": office.timers.count + office.expiries.count,
-            "stored blocks": len(durable.blocks),
-            "rows": sum(len(rows) for table, rows in durable.tables.items() if table is not Table.META),
+            "stored blocks": len(durable.blocks.keys() - self.damaged),
+            "rows": sum(len(self._rows_of(table)) for table in durable.tables if table is not Table.META),
         }
         demand(not any(left.values()), f"left behind: { {name: count for name, count in left.items() if count} }")
+
+    def _rows_of(self, table: Table) -> set[bytes]:
+        """The keys of a table, without what is kept of damaged blocks."""
+        kept = {number.to_bytes(8, "big") for number in self.damaged} if table is Table.DEAD else set()
+        return self.durable.tables[table].keys() - kept
 
 
 def _is_end(answer: tuple[Asked, Frame]) -> bool:

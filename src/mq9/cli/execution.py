@@ -2,7 +2,7 @@
 
 The command is given to the shell. It gets the payload on standard input and the facts about the message in its environment; what it
 prints goes where the output of `mq9 work` goes. It has a session of its own, so that Ctrl-C in a terminal reaches `mq9 work` alone
-and the command may finish what it has begun.
+and the command may finish what it has begun; should `mq9 work` be killed, the command is ended.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import IO, TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mq9.cli.orphans import Orphanage
     from mq9.sdk.message import BaseMessage
 
-SHELL: Final = "/bin/sh"
 CANNOT_RUN: Final = 126
 _LINE_BYTES_MAX: Final = 4_096
 _AFTERGLOW_S: Final = 1.0
@@ -49,12 +49,16 @@ class Commands:
     Arguments:
         command: what the shell is to run.
         environment: what every command has in its environment.
+        orphanage: ends them should this process be killed.
         stdout: where their output goes; None for the standard output of this process.
     """
 
-    def __init__(self, command: str, environment: Mapping[str, str], stdout: IO[bytes] | None = None) -> None:
+    def __init__(
+        self, command: str, environment: Mapping[str, str], orphanage: Orphanage, stdout: IO[bytes] | None = None
+    ) -> None:
         self._command = command
         self._environment = environment
+        self._orphanage = orphanage
         self._stdout = stdout
         # A signal's handler may come in between, and be interrupted itself.
         self._lock = threading.RLock()
@@ -79,6 +83,7 @@ class Commands:
         finally:
             with self._lock:
                 self._running.discard(process)
+            self._orphanage.ended(process.pid)
 
     def terminate(self) -> None:
         """Ask those that run to end, with everything that they have started."""
@@ -93,7 +98,7 @@ class Commands:
             body.write(message.data)
             body.seek(0)
             return subprocess.Popen(  # noqa: S603 - the user's own command
-                [SHELL, "-c", self._command],
+                self._orphanage.arguments(self._command),
                 stdin=body,
                 stdout=self._stdout,
                 stderr=subprocess.PIPE,

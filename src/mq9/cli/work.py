@@ -19,6 +19,7 @@ import click
 from mq9.cli.client import client_environment, client_options, connected, print_json
 from mq9.cli.execution import Commands, Outcome
 from mq9.cli.exits import Exit
+from mq9.cli.orphans import Orphanage
 from mq9.protocol import REASON_BYTES_MAX
 from mq9.sdk.errors import ConnectionFailed, MailboxError, Timeout, Unavailable
 from mq9.sdk.work import retry_delay_s
@@ -65,9 +66,9 @@ def work(
     Interrupted, mq9 waits for the commands that are running; interrupted again, it ends them.
     """
     environment = {name: value for name, value in os.environ.items() if name not in FACTS} | client_environment(server)
-    # What the commands print must not get between the objects that a program reads.
-    commands = Commands(command, environment, sys.stderr.buffer if as_json else None)
-    with connected(server, timeout) as mailbox:
+    with connected(server, timeout) as mailbox, Orphanage() as orphanage:
+        # What the commands print must not get between the objects that a program reads.
+        commands = Commands(command, environment, orphanage, sys.stderr.buffer if as_json else None)
         receiver = mailbox.receive(mail_id, resume=group, concurrency=concurrency, auto_ack=False, lease=lease)
         worker = _Worker(receiver, commands, concurrency, as_json=as_json)
         with _interruptible(worker), receiver:

@@ -144,6 +144,8 @@ cdef class Appeared:
 
     cdef void _drop(self, uint32_t first, uint32_t last) noexcept:
         cdef uint32_t at
+        if first == last:
+            return
         for at in range(first, last):
             free(self._stretches[at].items)
         memmove(self._stretches + first, self._stretches + last, (self._count - last) * sizeof(Stretch))

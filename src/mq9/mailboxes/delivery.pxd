@@ -28,3 +28,10 @@ cdef class Delivery:
     cdef Py_ssize_t _pump(self, Receiver receiver, uint64_t now) except -1
     cdef Py_ssize_t _pump_member(self, Receiver receiver, uint64_t now) except -1
     cdef int _want(self, uint64_t number, Receiver receiver, LevelCursor* cursor) except -1
+
+
+cdef class Listener(Receiver):
+    cdef readonly Py_ssize_t space
+    cdef readonly uint64_t position        # how many messages it was given
+    cdef Delivery _delivery
+    cdef object _heard

@@ -8,6 +8,7 @@ in memory is asked for, and its receivers wait. Nothing is copied or queued for 
 from collections import deque
 
 from mq9.mailboxes.group cimport Choice, Group
+from mq9.mailboxes.format cimport record_msg_id
 from mq9.mailboxes.index cimport ENTRY_OFFERED, Level, level_count_after, level_peek, level_seek
 from mq9.mailboxes.late cimport late_count, late_detached, late_peek, late_skip
 from mq9.mailboxes.mailbox cimport IDLE, PAUSED, READY, WAITING
@@ -288,3 +289,49 @@ cdef class Delivery:
             if receiver.state == WAITING:
                 receiver.state = IDLE
                 self.wake(receiver)
+
+
+cdef class Listener(Receiver):
+    """A member of a group for whoever takes messages as objects, as `PostOffice.put` is for whoever sends them so.
+
+    Arguments:
+        delivery: the post office's.
+        group: of which it becomes a member.
+        space: how many messages it takes before it is paused.
+        heard: called with the msg_id of each.
+    """
+
+    def __init__(self, Delivery delivery not None, Group group not None, Py_ssize_t space, heard not None):
+        self.mailbox = group.mailbox
+        self.mask = (1 << LEVELS) - 1
+        self.group = group
+        self.space = space
+        self._delivery = delivery
+        self._heard = heard
+        delivery.attach(self)
+
+    cdef Py_ssize_t room(self) noexcept:
+        return self.space
+
+    cdef int write(self, const char* record, uint64_t pending) except -1:
+        self.space -= 1
+        self.position += 1
+        (<Group>self.group).written(self.handout, self.position)
+        self._heard(record_msg_id(record))
+        return 0
+
+    def more(self, Py_ssize_t space):
+        """It has room for so many more."""
+        self.space += space
+        self._delivery.resume(self)
+
+    def taken(self, uint64_t position):
+        """The first so many of the messages that it was given have reached their end."""
+        if self.handout is not None:
+            (<Group>self.group).taken(self.handout, position)
+
+    def leave(self, uint64_t now):
+        """It is gone, and what was not taken goes to others."""
+        self._delivery.detach(self)
+        if self.handout is not None:
+            (<Group>self.group).give_back(self.handout, (), 0, now)

@@ -45,6 +45,16 @@ cdef enum:
     FLAG_TAGS = 8              # read, and never set so far: tags stay in the header block
     FLAG_DEDUP = 16
 
+cdef extern from *:
+    """
+    #define MQ9_TIME_MAX_MS (((uint64_t)1 << 48) - 1)
+    #define MQ9_STORED_MSG_ID_MAX (((uint64_t)1 << 63) - 1)
+    """
+    # What is above these was never written: the index has 48 bits for a time, and no broker lives to give out as many msg_ids.
+    const uint64_t TIME_MAX_MS "MQ9_TIME_MAX_MS"
+    const uint64_t STORED_MSG_ID_MAX "MQ9_STORED_MSG_ID_MAX"
+
+
 cdef inline uint32_t record_size(const char* record) noexcept nogil:
     return load32(record)
 
@@ -127,6 +137,9 @@ cdef inline const char* record_field(const char* record, int flag) noexcept nogi
 cdef enum:
     HANDOUT_ROW_VERSION = 1
     HANDOUT_ITEM = 21
+    RANKS = 5
+    # OpenState of group.pxd has so many, of which the first, HANDED, is stored as another.
+    HANDOUT_STATES = 6
 
 
 cdef bint record_is_sound(const char* record, size_t room) noexcept nogil

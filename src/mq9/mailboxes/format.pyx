@@ -10,6 +10,8 @@ from typing import NamedTuple
 from zlib import crc32
 
 from mq9.native.checksum import checksum
+from mq9.protocol import TTL_MAX_S, bad_group_name, bad_mail_id
+from mq9.wire.headers cimport Header, first_header_line, next_header
 
 _BLOCK_HEAD = struct.Struct("<IHHIIQQ")
 _MAILBOX_HEAD = struct.Struct("<BBHHQQQ")
@@ -43,17 +45,40 @@ cdef bint record_is_sound(const char* record, size_t room) noexcept nogil:
         return False
     end = record + record_size(record)
     flags = record_flags(record)
-    if record_priority(record) > 4:
+    if record_priority(record) > 4 or flags >= 2 * FLAG_DEDUP or not 1 <= record_msg_id(record) <= STORED_MSG_ID_MAX:
         return False
-    if flags & FLAG_EXPIRES:
-        at += 8
-    if flags & FLAG_VISIBLE:
+    if record_time_ms(record) > TIME_MAX_MS:
+        return False
+    for field in range(((flags & FLAG_EXPIRES) != 0) + ((flags & FLAG_VISIBLE) != 0)):
+        if end - at < 8 or load64(at) > TIME_MAX_MS:
+            return False
         at += 8
     for field in range(((flags & FLAG_KEY) != 0) + ((flags & FLAG_TAGS) != 0) + ((flags & FLAG_DEDUP) != 0)):
         if end - at < 2:
             return False
         at += 2 + load16(at)
-    return at <= end and record_header_size(record) <= <size_t>(end - at)
+    if at > end or record_header_size(record) > <size_t>(end - at):
+        return False
+    return record_header_size(record) == 0 or _is_header_block(at, record_header_size(record))
+
+
+cdef bint _is_header_block(const char* at, Py_ssize_t size) noexcept nogil:
+    """Whether it is what a send may bring, without the last, empty line."""
+    cdef const char* end = at + size
+    cdef Header header
+    at = first_header_line(at, size)
+    while at != NULL and at < end:
+        if next_header(&at, end, &header) != 1:
+            return False
+    return at != NULL
+
+
+def _is_text(bytes text not None):
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def seal_block(data, uint64_t number, uint32_t records, uint64_t now):
@@ -73,12 +98,12 @@ def check_block(data, uint64_t number):
     """How many records the block holds. Raises DamagedError when it is not what was stored under `number`."""
     if len(data) < BLOCK_HEAD:
         raise DamagedError("shorter than its head")
-    magic, version, _, said, records, itself, _ = _BLOCK_HEAD.unpack_from(data)
+    magic, version, unused, said, records, itself, _ = _BLOCK_HEAD.unpack_from(data)
     if magic != BLOCK_MAGIC:
         raise DamagedError("does not begin as a block does")
     if version not in _CHECKSUMS:
         raise DamagedError(f"is of version {version}, this program knows up to {BLOCK_VERSION}")
-    if _CHECKSUMS[version](memoryview(data)[12:]) != said:
+    if unused or _CHECKSUMS[version](memoryview(data)[12:]) != said:
         raise DamagedError("does not match its checksum")
     if itself != number:
         raise DamagedError(f"says that it is block {itself}")
@@ -164,9 +189,13 @@ class MailboxRow(NamedTuple):
             end = end + _SIZE.size + _SIZE.unpack_from(value, end)[0] if len(value) >= end + _SIZE.size else 0
         if version != _ROW_VERSION or len(value) != end or len(key) != 8:
             raise DamagedError("has a wrong size or version")
+        if ttl_s > TTL_MAX_S or created_ms > TIME_MAX_MS or expires_ms > TIME_MAX_MS:
+            raise DamagedError("has a time that cannot be")
+        mail_id, desc = bytes(value[start:start + id_size]), bytes(value[start + id_size:start + id_size + desc_size])
+        if bad_mail_id(mail_id.decode("latin-1")) or not _is_text(desc):
+            raise DamagedError("has a name or a description that cannot be")
         return cls(
-            int.from_bytes(key, "big"), bytes(value[start:start + id_size]), bool(flags & _FLAG_PUBLIC),
-            bytes(value[start + id_size:start + id_size + desc_size]), ttl_s, created_ms, expires_ms,
+            int.from_bytes(key, "big"), mail_id, bool(flags & _FLAG_PUBLIC), desc, ttl_s, created_ms, expires_ms,
             owner, bool(flags & _FLAG_OWNER_ONLY),
         )
 
@@ -212,7 +241,10 @@ class GroupRow(NamedTuple):
         if version != _ROW_VERSION:
             raise DamagedError("has a wrong version")
         mailbox, number, _ = _GROUP_KEY.unpack(key)
-        return cls(mailbox, number, body[_GROUP_HEAD.size:], next_handout, until_ms, tuple(cursors))
+        name = body[_GROUP_HEAD.size:]
+        if until_ms > TIME_MAX_MS or not _is_text(name) or bad_group_name(name.decode()):
+            raise DamagedError("has a time or a name that cannot be")
+        return cls(mailbox, number, name, next_handout, until_ms, tuple(cursors))
 
 
 class HandoutRow(NamedTuple):
@@ -236,6 +268,11 @@ class HandoutRow(NamedTuple):
             except struct.error:
                 raise DamagedError("has a wrong size") from None
             at += _HANDOUT_ITEM.size
+            if at + size > len(body):
+                raise DamagedError("has a wrong size")
+            _, due, state, rank, _ = item
+            if due > TIME_MAX_MS or rank >= RANKS or not 1 <= state < HANDOUT_STATES:
+                raise DamagedError("has a message in a state that cannot be")
             items.append((*item, body[at:at + size]))
             at += size
         return cls(items)

@@ -66,7 +66,7 @@ cdef class Group:
     cdef uint64_t cursors[LEVELS]          # up to here everything was given out, but for what is open
     cdef Ledger ledger
     cdef readonly dict open                # msg_id → the Handout that it is in
-    cdef set _dead                         # msg_ids of the dead, and of some that are not any more; None until used
+    cdef object _dead                      # SortedSet of the msg_ids of the dead, and of some that are not any more; None until used
     cdef list _again                       # for each level a heap of msg_ids that are to be given out again; None until used
     cdef dict _former                      # msg_id → clients that held it before, in their order
     cdef object _retried                   # msg_id → attempts of those done lately that needed more than one
@@ -80,9 +80,12 @@ cdef class Group:
     cdef readonly list members             # its receivers
     cdef readonly set stored               # numbers of the Handouts that may have rows
     cdef uint64_t overlap      # what is open up to here may lie above the cursors
+    cdef list starting         # msg_ids that are to be looked at still because it starts over, the last one first; None: it does not
+    cdef uint64_t _start_id    # where it starts over
     cdef bint receivers_first
     cdef bint stirred          # it may have something to give to those who wait
     cdef size_t _tidy_at
+    cdef list _untidy          # msg_ids of which it is to be seen still whether they are gone; None: none are
     cdef uint64_t _left        # as `left` said last, for which priorities, and how often it may say so still
     cdef int _left_mask
     cdef int _left_uses
@@ -102,6 +105,8 @@ cdef class Group:
     cpdef bint is_there(self, uint64_t msg_id, uint64_t now) except -1
     cpdef bint was_leased_again(self, uint64_t msg_id, uint64_t holder, attempt) except -1
     cdef bint hear(self) except -1
+    cpdef bint ready(self) except -1
+    cdef bint _go_on_starting(self) except -1
     cdef int _take_up(self, int rank, uint64_t msg_id) except -1
     cdef bint _hears_more(self) noexcept
     cdef uint64_t heard_until(self) noexcept
@@ -129,4 +134,5 @@ cdef class Ledger:
     cdef readonly object stirred           # groups that have something to give to those who wait
 
     cdef int mark(self, Group group) except -1
+    cdef int store_now(self, Group group) except -1
     cdef int stir(self, Group group) except -1

@@ -14,6 +14,8 @@ from heapq import heappop, heappush
 from libc.stdlib cimport free, realloc
 from libc.string cimport memmove
 
+from sortedcontainers import SortedSet
+
 from mq9.mailboxes.appeared cimport Appearance, AppearedCursor, appearance_place, appearance_rank
 from mq9.mailboxes.index cimport ENTRY_OFFERED, Level, entry_expires, entry_is_gone, level_count_after, level_find, level_peek, level_seek
 from mq9.mailboxes.timers cimport passed
@@ -29,6 +31,8 @@ cdef enum:
     RETRIED_MAX = 1024
     # With fewer open messages nobody looks whether some of them are gone.
     TIDY_MIN = 1024
+    # Of more of them, so many are looked at with each lease.
+    TIDY_STEPS = 1024
     # What may be given out again stands in a heap, with so many entries that have lost their cause before it is cleaned.
     OFFERS_SLACK = 64
     # So often a receiver is told how much is left without counting.
@@ -64,6 +68,10 @@ cdef class Ledger:
             self.dirty.append(group)
             self._has_work()
         return 0
+
+    cdef int store_now(self, Group group) except -1:
+        """The group is about to be what may not be stored: what has changed of it before is stored with the next commit as it is."""
+        raise NotImplementedError
 
     cdef int stir(self, Group group) except -1:
         """The group may have something for those who wait."""
@@ -156,7 +164,10 @@ cdef class Handout(TimerOwner):
         cdef Open* item
         cdef Entry* entry
         if self.count == 0 or group.gone or msg_id != self.timer:
-            group.ledger.timers.lost_one_fired()
+            if msg_id == self.timer:
+                self.timer = 0  # `Groups.dismantle` has not come by yet to count it as lost
+            else:
+                group.ledger.timers.lost_one_fired()
             return 0
         self.timer = 0
         while at < self.count:
@@ -252,7 +263,7 @@ cdef class Group:
         cdef LevelCursor cursor
         cdef Entry* entry
         cdef int rank
-        if self.heard != self.appeared.end and not self.hear():
+        if (self.heard != self.appeared.end or self.starting is not None) and not self.hear():
             self.ledger.stir(self)
             return False
         for rank in range(LEVELS):
@@ -447,8 +458,9 @@ cdef class Group:
             if self._former is None:
                 self._former = {}
             holders = self._former.setdefault(item.msg_id, [])
-            if item.holder not in holders:
-                holders.append(item.holder)
+            if item.holder in holders:
+                holders.remove(item.holder)
+            holders.append(item.holder)
         return 0
 
     cdef int forget_holders(self, uint64_t msg_id) except -1:
@@ -499,7 +511,7 @@ cdef class Group:
     cdef int note_dead(self, uint64_t msg_id) except -1:
         """The message is one of the dead, which are listed without a look at the others."""
         if self._dead is None:
-            self._dead = set()
+            self._dead = SortedSet()
         self._dead.add(msg_id)
         return 0
 
@@ -546,6 +558,8 @@ cdef class Group:
         cdef const Appearance* item
         cdef int rank
         cdef Py_ssize_t taken = 0
+        if self.starting is not None and not self._go_on_starting():
+            return False
         self.appeared.seek(self.heard, &cursor)
         while taken < self.ledger.slice_max:
             item = self.appeared.next(&cursor)
@@ -561,9 +575,9 @@ cdef class Group:
                     self._take_up(rank, item.msg_id)
         return False
 
-    def ready(self):
+    cpdef bint ready(self) except -1:
         """As `hear`, whether there is anything to hear of or not: until that is true nothing may be asked of the group."""
-        return self.heard == self.appeared.end or self.hear()
+        return (self.heard == self.appeared.end and self.starting is None) or self.hear()
 
     cdef uint64_t heard_until(self) noexcept:
         """Until when it has heard of everything that appeared, Unix ms; what appears later below a cursor, nobody has been given."""
@@ -621,13 +635,24 @@ cdef class Group:
         """Clear away open messages that are gone, now and then: nobody tells every group of every message that ends."""
         cdef Handout handout
         cdef Open* item
-        if <size_t>len(self.open) < self._tidy_at:
-            return 0
-        for msg_id, handout in list(self.open.items()):
+        cdef int steps = TIDY_STEPS
+        if self._untidy is None:
+            if <size_t>len(self.open) < self._tidy_at:
+                return 0
+            self._untidy = list(self.open)
+            self._untidy.reverse()
+        while self._untidy and steps:
+            steps -= 1
+            msg_id = self._untidy.pop()
+            handout = self.open.get(msg_id)
+            if handout is None:
+                continue
             item = handout.find(msg_id)
             if item.state not in (LEASED, HANDED) and not self.is_there(msg_id, now):
                 self.drop(handout, item)
-        self._tidy_at = 2 * len(self.open) + TIDY_MIN
+        if not self._untidy:
+            self._untidy = None
+            self._tidy_at = 2 * len(self.open) + TIDY_MIN
         return 0
 
     # receivers
@@ -693,22 +718,46 @@ cdef class Group:
 
     def start(self, uint64_t from_id):
         """Go on with the messages from `from_id`, at least 1, on: earlier ones count as done, later ones are given out anew, but
-        for those that somebody has, and the dead."""
-        cdef Handout handout
-        cdef Open* item
+        for those that somebody has, and the dead.
+
+        What is open is gone through in slices: nothing may be asked of the group before it is `ready`, and nothing of it is stored.
+        """
         cdef int rank
+        self.ledger.store_now(self)
         self.heard = self.appeared.end
         self.heard_ms = self.ledger.timers.finished()
         for rank in range(LEVELS):
             self.cursors[rank] = from_id - 1 if from_id else 0
-        for msg_id, handout in list(self.open.items()):
+        self.overlap = 0
+        self._start_id = from_id
+        self.starting = list(self.open)
+        self.starting.reverse()
+        self._go_on_starting()
+        self.ledger.stir(self)
+
+    cdef bint _go_on_starting(self) except -1:
+        """Go through a slice of what was open when it was made to start; returns whether that was all."""
+        cdef Handout handout
+        cdef Open* item
+        cdef Py_ssize_t looked = 0
+        while self.starting and looked < self.ledger.slice_max:
+            looked += 1
+            msg_id = self.starting.pop()
+            handout = self.open.get(msg_id)
+            if handout is None:
+                continue
             item = handout.find(msg_id)
-            if item.state == DONE or item.state in (LAPSED, RETURNED) and msg_id < from_id:
+            if item.state == DONE or item.state in (LAPSED, RETURNED) and item.msg_id < self._start_id:
                 self.drop(handout, item)
-        self.overlap = max(self.open, default=0)
+            else:
+                self.overlap = max(self.overlap, item.msg_id)
+        if self.starting:
+            return False
+        self.starting = None
+        # Whatever was changed meanwhile was not stored.
         if not self.dirty:
             self.ledger.mark(self)
-        self.ledger.stir(self)
+        return True
 
     def state_of(self, uint64_t msg_id, int rank):
         """(state, attempts) of a message of priority `rank`, as docs/protocol.md §5 names states."""
@@ -718,7 +767,7 @@ cdef class Group:
             item = handout.find(msg_id)
             state = "dead" if item.state == DEAD else "leased" if item.state in (LEASED, HANDED) else "waiting"
             return state, item.attempts
-        if handout is None and (rank >= LEVELS or msg_id > self.cursors[rank] or self._has_not_heard_of(msg_id)):
+        if handout is None and (not 0 <= rank < LEVELS or msg_id > self.cursors[rank] or self._has_not_heard_of(msg_id)):
             return "waiting", 0
         return "done", self._remembered(msg_id)[0]
 
@@ -747,21 +796,4 @@ cdef class Group:
 
     def is_done(self, uint64_t msg_id, int rank):
         """Whether a message of priority `rank` that is not open was given out and finished."""
-        return rank < LEVELS and msg_id <= self.cursors[rank]
-
-    def dead(self, uint64_t now):
-        """[(msg_id, attempts, reason)] of the dead messages that are there at `now` (Unix ms), by msg_id."""
-        cdef Handout handout
-        cdef Open* item
-        found = []
-        for msg_id in sorted(self._dead or ()):
-            handout = self.open.get(msg_id)
-            item = NULL if handout is None else handout.find(msg_id)
-            if item == NULL or item.state != DEAD:
-                self._dead.discard(msg_id)  # it was revived
-            else:
-                if self.is_there(msg_id, now):
-                    found.append((msg_id, item.attempts, (handout.reasons or {}).get(msg_id, b"")))
-                else:
-                    self.drop(handout, item)
-        return found
+        return 0 <= rank < LEVELS and msg_id <= self.cursors[rank]

@@ -40,12 +40,17 @@ cdef class Groups(Ledger):
     cdef list _loaded_late
     cdef list _loaded
     cdef dict _mailboxes                   # number → Mailbox, of those that have groups
+    cdef list _stored_now                  # (group, handouts, rows) of groups that start over, as they were before
+    cdef object _leaving                   # the groups of ended mailboxes by their names, to be taken apart
+    cdef object _left_waiting              # FETCHes that waited at their ends, and are to be told
     cdef list _deferred                    # groups that come next time: receivers go first, or not all is heard yet
     cdef dict _readers                     # mailboxes with FETCHes without a group, to be looked after
 
     cdef int stir_mailbox(self, Mailbox mailbox) except -1
     cdef int appeared(self, Mailbox mailbox, int rank, uint64_t msg_id) except -1
     cdef int forget_kept(self, Py_ssize_t budget) except -1
+    cdef int dismantle(self, Py_ssize_t budget) except -1
+    cdef set _write_group(self, Group group, list rows)
     cdef bytes _row_of(self, Handout handout)
     cdef int _leave(self, Fetch fetch) except -1
     cdef int _list_loaded(self) except -1

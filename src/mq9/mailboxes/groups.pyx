@@ -6,6 +6,7 @@ group is when a batch is sealed, so that many changes cost one row (docs/protoco
 
 from bisect import bisect_right
 from collections import OrderedDict, deque
+from itertools import islice
 from operator import itemgetter
 
 from libc.stdint cimport uint16_t
@@ -21,6 +22,8 @@ from mq9.store.contract import Table
 cdef enum:
     # Rows of ended groups removed with one commit.
     DROPS_PER_COMMIT = 4096
+    # Telling a FETCH that its mailbox has ended takes about as long as taking apart so many open messages.
+    STEPS_TO_ANSWER = 64
 
 
 cdef class Fetch(TimerOwner):
@@ -107,6 +110,9 @@ cdef class Groups(Ledger):
         self._deferred = []
         self._mailboxes = {}
         self._ended = deque()
+        self._stored_now = []
+        self._leaving = deque()
+        self._left_waiting = deque()
         self._loaded = []
         self._loaded_late = []
         self._readers = {}
@@ -130,6 +136,27 @@ cdef class Groups(Ledger):
             mailbox.groups = MailboxGroups()
             self._mailboxes[mailbox.number] = mailbox
         return mailbox.groups
+
+    def dead(self, Group group not None, uint64_t after, Py_ssize_t limit, uint64_t now):
+        """The dead messages of a group with msg_ids above `after`, of which `limit` at most are looked at.
+
+        Returns ([(msg_id, attempts, reason)] of those that are there at `now` (Unix ms), by msg_id; the msg_id up to which it has
+        looked, or None when there are no more).
+        """
+        cdef Handout handout
+        cdef Open* item
+        found = []
+        msg_id = None
+        for msg_id in list(islice(() if group._dead is None else group._dead.irange(after + 1), limit)):
+            handout = group.open.get(msg_id)
+            item = NULL if handout is None else handout.find(msg_id)
+            if item == NULL or item.state != DEAD:
+                group._dead.discard(msg_id)  # it was revived
+            elif group.is_there(msg_id, now):
+                found.append((msg_id, item.attempts, (handout.reasons or {}).get(msg_id, b"")))
+            else:
+                group.drop(handout, item)
+        return found, msg_id
 
     # waiting for messages
 
@@ -273,37 +300,51 @@ cdef class Groups(Ledger):
 
     def has_changes(self):
         """Whether something is to be written with the next commit."""
-        return bool(self.dirty or self._ended)
+        return bool(self.dirty or self._ended or self._stored_now)
 
     def write(self, Batch batch not None):
         """Put everything that has changed into a batch that is about to be sealed."""
         cdef Group group
-        cdef Handout handout
+        for group, changed, rows in self._stored_now:
+            if not group.gone:
+                batch.groups.append((group, changed))
+                batch.rows += rows
+        self._stored_now = []
         dirty, self.dirty = self.dirty, []
         for group in dirty:
             group.dirty = False
-            if group.gone:
-                continue
-            changed, group.changed = group.changed, set()
-            batch.groups.append((group, changed))
-            row = GroupRow(
-                group.mailbox.number, group.number, group.name, group.next_handout, group.heard_until(),
-                tuple([group.cursors[rank] for rank in range(LEVELS)]),
-            )
-            batch.rows.append((Table.GROUPS, row.key, row.pack()))
-            for handout in changed:
-                handout.changed = False
-                key = group_key(group.mailbox.number, group.number, handout.number)
-                if handout.count:
-                    batch.rows.append((Table.GROUPS, key, seal_row(key, self._row_of(handout))))
-                    handout.stored = True
-                    group.stored.add(handout.number)
-                elif handout.stored:
-                    batch.rows.append((Table.GROUPS, key, None))
+            if not group.gone and group.starting is None:  # else it is marked once more when it has started
+                batch.groups.append((group, self._write_group(group, batch.rows)))
         while self._ended and len(batch.ended) < DROPS_PER_COMMIT:
             key = self._ended.popleft()
             batch.ended.append(key)
             batch.rows.append((Table.GROUPS, key, None))
+
+    cdef int store_now(self, Group group) except -1:
+        if group.dirty and group.starting is None:
+            rows = []
+            self._stored_now.append((group, self._write_group(group, rows), rows))
+        return 0
+
+    cdef set _write_group(self, Group group, list rows):
+        """Append to `rows` what has changed of the group; returns the handouts that it had in it."""
+        cdef Handout handout
+        changed, group.changed = group.changed, set()
+        row = GroupRow(
+            group.mailbox.number, group.number, group.name, group.next_handout, group.heard_until(),
+            tuple([group.cursors[rank] for rank in range(LEVELS)]),
+        )
+        rows.append((Table.GROUPS, row.key, row.pack()))
+        for handout in changed:
+            handout.changed = False
+            key = group_key(group.mailbox.number, group.number, handout.number)
+            if handout.count:
+                rows.append((Table.GROUPS, key, seal_row(key, self._row_of(handout))))
+                handout.stored = True
+                group.stored.add(handout.number)
+            elif handout.stored:
+                rows.append((Table.GROUPS, key, None))
+        return changed
 
     cdef bytes _row_of(self, Handout handout):
         """The body of the handout's row."""
@@ -362,34 +403,66 @@ cdef class Groups(Ledger):
         self._ended.extend(batch.ended)
 
     def end(self, Mailbox mailbox not None):
-        """The mailbox is gone, and its groups with it."""
+        """The mailbox is gone, and its groups with it, which `dismantle` takes apart."""
         cdef MailboxGroups book = mailbox.groups
         cdef Group group
-        cdef Handout handout
         cdef Fetch fetch
         waiting = list(book.readers)
         for group in book.by_name.values():
             group.gone = True
-            self.groups -= 1
-            for handout in set(group.open.values()):
-                if handout.timer:
-                    self.timers.lose_one()
-            waiting.extend(group.fetches or ())
-            self._ended.append(group_key(mailbox.number, group.number, 0))
-            self._ended.extend([group_key(mailbox.number, group.number, number) for number in group.stored])
-            group.open.clear()
-            group.changed.clear()
-            group.members.clear()
-            group.fetches = None
-        mailbox.groups = None
-        del self._mailboxes[mailbox.number]
+            if group.fetches:
+                waiting.extend(group.fetches)
+                group.fetches = None
+            if group.members:
+                group.members.clear()
         for fetch in waiting:
             fetch.waits = False
             self._close(fetch)
+        self.groups -= len(book.by_name)
+        self._leaving.append(book.by_name)
+        self._left_waiting.extend(waiting)
+        mailbox.groups = None
+        del self._mailboxes[mailbox.number]
+        self.timers.hurry()
+
+    def is_dismantling(self):
+        """Whether something is left of groups whose mailboxes have ended."""
+        return bool(self._leaving or self._left_waiting)
+
+    cdef int dismantle(self, Py_ssize_t budget) except -1:
+        """Take apart the groups of ended mailboxes, about `budget` open messages of them, and tell those who waited."""
+        cdef dict by_name
+        cdef Group group
+        cdef Handout handout
+        cdef Fetch fetch
+        while self._left_waiting and budget > 0:
+            budget -= STEPS_TO_ANSWER
+            fetch = self._left_waiting.popleft()
             if fetch.is_open():
                 fetch.mailbox_ended()
             else:
                 fetch.abandoned()
+        while self._leaving and budget > 0:
+            by_name = self._leaving[0]
+            if not by_name:
+                self._leaving.popleft()
+                continue
+            group = next(iter(by_name.values()))
+            while group.open and budget > 0:
+                budget -= 1
+                handout = group.open.popitem()[1]
+                if handout.timer:
+                    handout.timer = 0
+                    self.timers.lose_one()
+            while group.stored and budget > 0:
+                budget -= 1
+                self._ended.append(group_key(group.mailbox.number, group.number, group.stored.pop()))
+            if not group.open and not group.stored:
+                budget -= 1
+                self._ended.append(group_key(group.mailbox.number, group.number, 0))
+                group.changed.clear()
+                del by_name[group.name]
+        return 0
 
     def close(self):
         """Let go of all groups: they refer to mailboxes, which refer to them and are out of the garbage collector's sight."""
@@ -416,6 +489,8 @@ cdef class Groups(Ledger):
         number = int.from_bytes(key[8:12], "big")
         if key[12:] == bytes(8):
             row = GroupRow.unpack(key, value)
+            if self.find(mailbox, row.name) is not None:
+                raise DamagedError("has the name of another group")
             book = self._book(mailbox)
             group = Group(self, mailbox, book.appeared, row.name, row.number)
             group.next_handout = row.next_handout
@@ -437,6 +512,8 @@ cdef class Groups(Ledger):
         handout.stored = True
         group.stored.add(handout.number)
         for msg_id, due, state, level, attempts, reason in HandoutRow.unpack(key, value).items:
+            if msg_id in group.open:
+                continue  # a message is in one place
             item = handout.add(msg_id, level, attempts)
             item.due = due
             item.state = state

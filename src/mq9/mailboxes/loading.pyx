@@ -156,6 +156,8 @@ cdef class Loading:
     def load_dead(self, bytes key not None, bytes value not None):
         """Take over the row of a block in the table of the dead. Raises DamagedError."""
         cdef PostOffice office = self._office
+        if len(key) != 8:
+            raise DamagedError("has a wrong key")
         number = int.from_bytes(key, "big")
         office.blocks.load_dead(number, open_row(key, value))
         office._next_block = max(office._next_block, number + 1)  # there may be no such block, and a new one is not dead

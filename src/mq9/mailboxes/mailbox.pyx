@@ -141,24 +141,24 @@ cdef class Mailbox(Named):
 
         Arguments:
             after: only msg_ids above it.
-            mask: bit n for priority n.
+            mask: bit n for priority n; bit DELAYED for those that are not visible yet.
             limit: how many at most.
             now: Unix ms.
 
         Returns a list of (msg_id, block, offset, size of the record, expires in Unix ms or 0).
         """
-        cdef LevelCursor cursors[LEVELS]
-        cdef Entry* entries[LEVELS]
+        cdef LevelCursor cursors[LEVELS + 1]
+        cdef Entry* entries[LEVELS + 1]
         cdef int rank, first
         cdef list found = []
-        for rank in range(LEVELS):
+        for rank in range(LEVELS + 1):
             entries[rank] = NULL
             if self.levels[rank] != NULL and mask >> rank & 1:
                 level_seek(self.levels[rank], after, &cursors[rank])
                 entries[rank] = level_peek(&cursors[rank], now)
         while len(found) < limit:
             first = -1
-            for rank in range(LEVELS):
+            for rank in range(LEVELS + 1):
                 if entries[rank] != NULL and (first < 0 or entries[rank].msg_id < entries[first].msg_id):
                     first = rank
             if first < 0:

@@ -596,6 +596,7 @@ cdef class PostOffice:
         """
         cdef uint32_t fired
         self._dismantle(budget)
+        self.groups.dismantle(budget)
         fired = self._fire_due(self.timers, now, budget)
         self._fire_due(self.expiries, now, budget - min(fired, budget))
         self._list_appeared()
@@ -605,12 +606,14 @@ cdef class PostOffice:
         self.expiries.sweep(_is_stale, now, budget)
         if self.blocks.emptied or self._expired_rows or self._batch or self.groups.has_changes():
             self.tell()
-        return bool(self._dismantling) or bool(self.groups.keeping) or self.timers.is_behind(now) or self.expiries.is_behind(now)
+        if self._dismantling or self.groups.is_dismantling() or self.groups.keeping:
+            return True
+        return self.timers.is_behind(now) or self.expiries.is_behind(now)
 
     def next_due(self):
         """The Unix ms before which `tick` has nothing to do, or None when there will be nothing."""
         dues = [due for due in (self.timers.next_due(), self.expiries.next_due()) if due is not None]
-        return 0 if self._dismantling else min(dues, default=None)
+        return 0 if self._dismantling or self.groups.is_dismantling() else min(dues, default=None)
 
     def on_sooner(self, sooner not None):
         """Call `sooner()` when time has to pass before the moment that `next_due` gave last."""

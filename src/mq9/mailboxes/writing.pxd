@@ -26,6 +26,8 @@ cdef inline void plain_message(Message* message, int priority, const char* paylo
     """A message that is nothing but a payload."""
     memset(message, 0, sizeof(Message))
     message.priority = priority
+    # Without headers it points to the end of none: not even nothing may be copied from NULL.
+    message.headers = payload
     message.payload = payload
     message.payload_size = size
 

@@ -83,7 +83,8 @@ cdef class Router:
 
     def insert(self, Subscription subscription not None):
         """Add a subscription; from now on it gets what is published."""
-        node, is_rest = self._walk(subscription.subject, create=True)[-1]
+        cdef list path = self._walk(subscription.subject, create=True)
+        node, is_rest = path[len(path) - 1]
         plain, queues = _slots(node, is_rest)
         if subscription.queue is None:
             plain.append(subscription)
@@ -98,7 +99,7 @@ cdef class Router:
         cdef list path = self._walk(subscription.subject, create=False)
         if not path:
             return
-        node, is_rest = path[-1]
+        node, is_rest = path[len(path) - 1]
         plain, queues = _slots(node, is_rest)
         members = plain if subscription.queue is None else queues.get(subscription.queue, [])
         if subscription not in members:
@@ -137,6 +138,10 @@ cdef class Router:
                     delivered += 1
                     break
         return delivered
+
+    def close(self):
+        """Let go of all clients: Routes refer to them, and they to this, out of the garbage collector's sight."""
+        self._drop_routes()
 
     def statistics(self):
         """What has been counted, under the names of nats-server's /subsz.

@@ -203,7 +203,13 @@ class Operations:
     async def status(self, mail_id: str, msg_id: int, timeout: float | None) -> Status:
         """What has become of a message."""
         subject = f"{protocol.STATUS}{checked_mail_id(mail_id)}.{checked_msg_id(msg_id)}"
-        return Status.told(await self._ask(subject, {}, "state", timeout))
+        answer = await self._ask(subject, {}, "state", timeout)
+        following = answer.get("next")
+        while following is not None:  # more groups than go into one answer
+            page = await self._ask(subject, {"after": following}, "state", timeout)
+            answer["groups"] |= page["groups"]
+            following = page.get("next")
+        return Status.told(answer)
 
     async def settle(
         self, mail_id: str, group: str, msg_id: int, operation: Mapping[str, Any], timeout: float | None

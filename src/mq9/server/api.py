@@ -191,13 +191,15 @@ class Api:
         done = with_empty_error(self._answer(session, _DELETE_ALIAS + rest, reply))
         operations.delete(self._office, self._own_mailbox(session, mail_id), _msg_id(number), self._now(), done)
 
-    def _status(self, session: MailSession, rest: bytes, reply: bytes | None, _body: bytes) -> None:
+    def _status(self, session: MailSession, rest: bytes, reply: bytes | None, body: bytes) -> None:
         address, number = _split(rest)
         is_drop = address.startswith(_DROP_PREFIX)
         mailbox = self._office.destination(address, self._now()) if is_drop else self._mailbox(address)
         if mailbox is None:
             raise ProtocolError(404, operations.NO_MAILBOX)
-        session.respond(reply, dump(receipt(self._office, mailbox, _msg_id(number), self._now())))
+        asked = protocol.StatusRequest.parse(body)
+        payload_max = self._leasing.payload_max
+        session.respond(reply, dump(receipt(self._office, mailbox, _msg_id(number), asked, payload_max, self._now())))
 
     def _remove(self, session: MailSession, rest: bytes, reply: bytes | None, _body: bytes) -> None:
         operations.remove(self._office, self._own_mailbox(session, rest), self._answer(session, _REMOVE + rest, reply))

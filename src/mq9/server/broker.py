@@ -164,6 +164,7 @@ class Server:
         await self.block_reader.stop()
         await self.store.close()
         self.office.close()
+        self.hub.router.close()
         if self.http is not None:
             await asyncio.to_thread(self.http.stop)
         await self._server.wait_closed()

@@ -73,7 +73,7 @@ class PublicFeeds:
     def __init__(self, office: PostOffice, now: Callable[[], int]) -> None:
         self.office = office
         self.now = now
-        self.feeds: set[PublicFeed] = set()
+        self.feeds: dict[PublicFeed, None] = {}  # in the order in which they came
 
     def tell(self, event: str, mailbox: Mailbox) -> None:
         """Something happened to a public mailbox."""
@@ -81,7 +81,7 @@ class PublicFeeds:
             name = mailbox.name.decode()
             body = dump({"event": event, **describe(mailbox)})
             for feed in list(self.feeds):
-                feed.tell(name, body)
+                feed.tell(event, name, body)
 
 
 class PublicFeed:
@@ -95,14 +95,23 @@ class PublicFeed:
         self._feeds = feeds
         self._session = session
         self._shown: str | None = ""
+        # Those that were over when the snapshot came to them, and whose end, or renewal in time, is still to be noticed.
+        self._left_out: set[str] = set()
         self._interest = session.add_feed(subject, sid, self)
-        feeds.feeds.add(self)
+        feeds.feeds[self] = None
         self.resume()
 
-    def tell(self, name: str, body: bytes) -> None:
+    def tell(self, event: str, name: str, body: bytes) -> None:
         """Something happened to the mailbox `name`."""
-        if self._shown is None or name <= self._shown:
+        if name in self._left_out:
+            self._left_out.remove(name)
+            if event == "renewed":
+                self._show(self._feeds.office.public[name])
+        elif self._shown is None or name <= self._shown:
             self._session.push(self._interest, body)
+
+    def _show(self, mailbox: Mailbox) -> None:
+        self._session.push(self._interest, dump({"event": "created", **describe(mailbox)}))
 
     def resume(self) -> None:
         """Go on with the snapshot, a slice at a time, while the client has room."""
@@ -115,9 +124,10 @@ class PublicFeed:
             if not self._session.has_room() or self not in self._feeds.feeds:
                 return  # called again when there is room
             self._shown = name
-            mailbox = public[name]
-            if not mailbox.is_expired(now):
-                self._session.push(self._interest, dump({"event": "created", **describe(mailbox)}))
+            if public[name].is_expired(now):
+                self._left_out.add(name)
+            else:
+                self._show(public[name])
         if names:
             asyncio.get_running_loop().call_soon(self.resume)
         else:
@@ -125,4 +135,4 @@ class PublicFeed:
 
     def end(self) -> None:
         """The client wants no more."""
-        self._feeds.feeds.discard(self)
+        self._feeds.feeds.pop(self, None)

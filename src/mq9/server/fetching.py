@@ -11,8 +11,7 @@ import base64
 import json
 import logging
 from collections.abc import Callable
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mq9.mailboxes.groups import Groups
 from mq9.mailboxes.mailbox import Mailbox
@@ -23,6 +22,7 @@ from mq9.store.contract import StoreError
 
 if TYPE_CHECKING:
     from mq9.mailboxes.blocks import Block
+    from mq9.mailboxes.group import Group
     from mq9.server.blockreader import BlockReader
     from mq9.server.mail import MailSession
 
@@ -101,28 +101,40 @@ class Fetcher:
             return
         session.respond(reply, shape.reply(mailbox, items, following))
 
-    def _dead(self, mailbox: Mailbox, request: FetchRequest) -> dict[int, dict[str, Any]] | None:
-        """What there is to say besides of each message that is dead for a group; None when all messages are asked for."""
+    def _group(self, mailbox: Mailbox, request: FetchRequest) -> Group | None:
+        """The group whose dead messages are asked for, None: all messages are."""
         if request.dead is None:
             return None
         group = self._groups.find(mailbox, request.dead.encode())
         if group is None:
             raise ProtocolError(404, NO_GROUP)
-        return {
+        return group
+
+    def _page(self, mailbox: Mailbox, after: int, mask: int, group: Group | None) -> _Page:
+        """The next messages; with a group those that are dead for it, without a look at the others."""
+        now = self._now()
+        if group is None:
+            places = mailbox.page(after, mask, _PAGE, now)
+            return _Page(places, {}, places[-1][0] if places else None)
+        dead, end = self._groups.dead(group, after, _PAGE, now)
+        pages = [mailbox.page(msg_id - 1, mask, 1, now) for msg_id, *_ in dead]
+        places = [page[0] for (msg_id, *_), page in zip(dead, pages, strict=True) if page and page[0][0] == msg_id]
+        details = {
             msg_id: {"attempts": attempts, "reason": reason.decode("utf-8", "replace")}
-            for msg_id, attempts, reason in group.dead(self._now())
+            for msg_id, attempts, reason in dead
         }
+        return _Page(places, details, end)
 
     async def _collect(self, mailbox: Mailbox, request: FetchRequest, shape: Shape) -> tuple[list[bytes], int | None]:
         """The items of the reply, and the msg_id to go on behind, or None when there is nothing more."""
-        dead = self._dead(mailbox, request)
+        group = self._group(mailbox, request)
         mask = 31 if request.priority is None else 1 << PRIORITIES.index(request.priority)
         items: list[bytes] = []
         size = len(mailbox.name) + 64
         after = request.after
         number, data = 0, None
-        while page := _page(mailbox, after, mask, dead, self._now()):
-            for msg_id, block, offset, _, expires_ms in page:
+        while (page := self._page(mailbox, after, mask, group)).end is not None:
+            for msg_id, block, offset, _, expires_ms in page.places:
                 if block != number:
                     number, data = block, await self._blocks.read(block)
                 place = mailbox.where(msg_id, self._now())
@@ -134,13 +146,14 @@ class Fetcher:
                     if _matches(message, request):
                         end_ms = _earlier(expires_ms, mailbox.expires_ms)
                         details = {"expires_at": end_ms // 1_000 if end_ms else None}
-                        item = shape.item(message, found[0], found[1], details | (dead[msg_id] if dead else {}))
+                        item = shape.item(message, found[0], found[1], details | page.details.get(msg_id, {}))
                         full = len(items) == request.limit or (items and size + len(item) + 2 > self._payload_max)
                         if full:
                             return items, after
                         items.append(item)
                         size += len(item) + 2
                 after = msg_id
+            after = page.end
             await asyncio.sleep(0)
             if mailbox.is_expired(self._now()):
                 raise ProtocolError(404, NO_MAILBOX)
@@ -191,14 +204,18 @@ class ListShape:
         return b'%b, "messages": [%b], "next": %b}' % (head, b", ".join(items), json.dumps(following).encode())
 
 
-def _page(
-    mailbox: Mailbox, after: int, mask: int, dead: dict[int, dict[str, Any]] | None, now: int
-) -> list[tuple[int, int, int, int, int]]:
-    """The next messages as Mailbox.page gives them; of the dead ones of a group only these, without a look at the others."""
-    if dead is None:
-        return mailbox.page(after, mask, _PAGE, now)
-    found = ((msg_id, mailbox.page(msg_id - 1, mask, 1, now)) for msg_id in dead if msg_id > after)
-    return list(islice((page[0] for msg_id, page in found if page and page[0][0] == msg_id), _PAGE))
+class _Page(NamedTuple):
+    """The next messages.
+
+    Attributes:
+        places: as Mailbox.page gives them.
+        details: what there is to say of some of them besides, by msg_id.
+        end: the msg_id up to which they were looked for, None when there are no more.
+    """
+
+    places: list[tuple[int, int, int, int, int]]
+    details: dict[int, dict[str, Any]]
+    end: int | None
 
 
 def _earlier(one_ms: int, other_ms: int) -> int:

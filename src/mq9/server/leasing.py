@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from mq9.mailboxes.group import Group, Handout
@@ -32,7 +33,8 @@ log = logging.getLogger("mq9")
 
 # FETCHes of one client that may wait or be under way at a time.
 LEASES_MAX = 64
-_ALL = 31
+# As a mask: messages of all priorities, and those that are delayed.
+_ALL = 63
 _REPLY_OVERHEAD = 64
 # Blocks that are kept in memory for one answer.
 _BLOCKS_MAX = 16
@@ -120,7 +122,7 @@ class Leasing:
             # A refusal waits as well: that a message is done, or another's, must not be told before it is certain.
             self.office.then(_Settled(session, subject, reply, refused, named=bool(request.msg_ids)))
 
-        self._when_ready(group, carry_out)
+        self.when_ready(group, carry_out)
 
     def left(self, session: MailSession) -> None:
         """A client has gone: nobody waits for what it waited for."""
@@ -132,13 +134,7 @@ class Leasing:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something that has to wait for the store."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _when_ready(self, group: Group, carry_out: Callable[[], None]) -> None:
+    def when_ready(self, group: Group, carry_out: Callable[[], None]) -> None:
         """Ask something of a group: at once, unless it has a lot to hear of first."""
         postponed = self._postponed.get(group)
         if postponed is not None:
@@ -148,6 +144,12 @@ class Leasing:
         else:
             self._postponed[group] = deque([carry_out])
             self.spawn(self._carry_out_postponed(group))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something that has to wait for the store."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _carry_out_postponed(self, group: Group) -> None:
         postponed = self._postponed[group]
@@ -188,7 +190,7 @@ class Leasing:
         if group is None:
             group = self._create(mailbox, name, first_id)
         elif request.force_deliver:
-            group.start(max(first_id, 1))
+            self.when_ready(group, partial(group.start, max(first_id, 1)))
         self._lease(session, mailbox, group, request, reply)
 
     def read(self, reading: _Reading, after: list[int]) -> None:
@@ -198,8 +200,9 @@ class Leasing:
             self._wait(reading)
 
     def _create(self, mailbox: Mailbox, name: bytes, first_id: int) -> Group:
-        if self.office.refusal is not None:
-            raise self.office.refusal
+        if (refusal := self.office.refusal) is not None:
+            # Not the same one: what is raised again and again keeps a traceback of each time.
+            raise ProtocolError(refusal.code, refusal.sentence)
         if mailbox.groups is not None and len(mailbox.groups.by_name) >= self.groups_max:
             raise ProtocolError(429, f"a mailbox has at most {self.groups_max} groups")
         return self.office.groups.create(mailbox, name, max(first_id, 1))
@@ -209,7 +212,7 @@ class Leasing:
 
     def lease(self, fetch: _Lease) -> None:
         """Answer a FETCH of a group with what there is for it, or let it wait."""
-        self._when_ready(fetch.group, lambda: self._lease_now(fetch))
+        self.when_ready(fetch.group, lambda: self._lease_now(fetch))
 
     def _lease_now(self, fetch: _Lease) -> None:
         group = fetch.group
@@ -237,8 +240,11 @@ class Leasing:
         return mailbox.last_id(self.now()) if request.deliver == "latest" else 0
 
     async def _first_since(self, mailbox: Mailbox, since_ms: int) -> int:
-        """The msg_id of the first message sent at `since_ms` (Unix ms) or later: msg_ids rise with the time of the send."""
-        low, high = 0, mailbox.last_id(self.now()) + 1
+        """The msg_id of the first message sent at `since_ms` (Unix ms) or later: msg_ids rise with the time of the send.
+
+        Those that are delayed are looked at as well: they may appear behind what is found.
+        """
+        low, high = 0, self.office.last_msg_id + 1
         while low < high:
             middle = (low + high) // 2
             page = mailbox.page(middle, _ALL, 1, self.now())
@@ -399,8 +405,11 @@ class _Lease(_Asked):
                 await self._read_each(handout)
         except StoreError as error:
             # Refused when the leases are given back for certain: none of them may be left after a crash.
-            self.group.give_back(handout, (), self.holder, self._leasing.now())
-            self._leasing.office.then(_Refused(self, _unreadable(error)))
+            self._leasing.when_ready(self.group, partial(self._give_up, handout, _unreadable(error)))
+
+    def _give_up(self, handout: Handout, error: ProtocolError) -> None:
+        self.group.give_back(handout, (), self.holder, self._leasing.now())
+        self._leasing.office.then(_Refused(self, error))
 
     async def _read_each(self, handout: Handout) -> None:
         """Read message by message: a block is damaged, or there are more of them than are kept in memory."""

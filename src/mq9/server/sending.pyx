@@ -27,7 +27,11 @@ cdef enum Name:
 
 _NAMES = ("mq9-priority", "mq9-ttl", "mq9-delay", "mq9-key", "mq9-tags", "Nats-Msg-Id")
 _DELAY = re.compile(rb"([0-9]{1,12})(?:\.([0-9]{1,3}))?")
-_MALFORMED = ProtocolError(400, "the header block is malformed")
+
+
+cdef _malformed():
+    # A new one each time: an exception that is raised again and again keeps what each of these times has left in its traceback.
+    return ProtocolError(400, "the header block is malformed")
 
 
 cdef int priority_rank(const char* word, Py_ssize_t size) noexcept nogil:
@@ -81,7 +85,7 @@ cdef int read_send(Publish* frame, Mailbox mailbox, int rank, uint64_t now, Mess
     cdef bint kept = False
     plain_message(message, rank, frame.data + frame.header_size, frame.size - frame.header_size)
     if at == NULL:
-        raise _MALFORMED
+        raise _malformed()
     buffer_append(scratch, frame.data, at - frame.data)
     while True:
         found = next_header(&at, end, &header)
@@ -98,7 +102,7 @@ cdef int read_send(Publish* frame, Mailbox mailbox, int rank, uint64_t now, Mess
         buffer_append(scratch, header.line, header.line_size)
         kept = True
     if found < 0:
-        raise _MALFORMED
+        raise _malformed()
     if message.priority < 0:
         message.priority = NORMAL
     message.headers = scratch.data

@@ -80,6 +80,7 @@ cdef class Index:
     cdef bint _lost                        # something was damaged, and it is not known yet which blocks that were
 
     cdef Place* _find(self, uint64_t number) noexcept
+    cdef uint64_t _last(self) noexcept
     cdef int _add(self, uint64_t number, uint64_t offset, uint32_t size) except -1
     cdef int _take(self, const char* frame, uint64_t at) except -1
     cdef uint64_t _next_frame(self, const char* data, uint64_t at, uint64_t size, uint64_t salt) noexcept

@@ -23,6 +23,15 @@ cdef enum:
     INDEX_CRC_FROM = 12
     # Blocks that are taken for damaged, at most, where it is not known how many there were.
     LOST_MAX = 65536
+    TABLES = 5
+
+cdef extern from *:
+    """
+    #define MQ9_SEQUENCE_MAX (((uint64_t)1 << 63) - 1)
+    """
+    # No store lives to make more commits, or blocks: higher numbers were never written.
+    const uint64_t SEQUENCE_MAX "MQ9_SEQUENCE_MAX"
+    const uint64_t BLOCK_NUMBER_MAX "MQ9_SEQUENCE_MAX"
 
 
 cdef class Frame:
@@ -140,15 +149,30 @@ cdef inline uint64_t _frame_size(const char* frame) noexcept nogil:
 cdef bint _is_frame(const char* frame, uint64_t room, uint64_t salt, uint64_t segment, uint64_t sequence) noexcept nogil:
     """Whether a frame of this segment, of a commit behind `sequence`, begins here, with a sound index and a size that fits."""
     cdef uint64_t index_size
-    if room < FRAME_HEAD or load64(frame) != salt or load64(frame + 24) != segment or load64(frame + 16) <= sequence:
+    if room < FRAME_HEAD or load64(frame) != salt or load64(frame + 24) != segment:
+        return False
+    if not sequence < load64(frame + 16) <= SEQUENCE_MAX:
         return False
     index_size = load32(frame + 12)
     if index_size != FRAME_HEAD + BLOCK_ENTRY * <uint64_t>load32(frame + 48) + 8 * <uint64_t>load32(frame + 52):
         return False
     return (
         index_size <= room and _frame_size(frame) <= room
-        and crc32c(0, frame + INDEX_CRC_FROM, index_size - INDEX_CRC_FROM) == load32(frame + 8)
+        and crc32c(0, frame + INDEX_CRC_FROM, index_size - INDEX_CRC_FROM) == load32(frame + 8) and _blocks_fit(frame)
     )
+
+
+cdef bint _blocks_fit(const char* frame) noexcept nogil:
+    """Whether the numbers of the blocks in a frame rise, and their sizes are that of all of them."""
+    cdef const char* entry = frame + FRAME_HEAD
+    cdef uint64_t size = 0
+    cdef uint32_t at, blocks = load32(frame + 48)
+    for at in range(blocks):
+        if at and load64(entry) <= load64(entry - BLOCK_ENTRY):
+            return False
+        size += load32(entry + 8)
+        entry += BLOCK_ENTRY
+    return size == load32(frame + 40) and (blocks == 0 or load64(entry - BLOCK_ENTRY) <= BLOCK_NUMBER_MAX)
 
 
 cdef bint _has_rows(const char* frame) noexcept nogil:
@@ -175,23 +199,28 @@ cdef _dropped_of(const char* frame):
 
 
 cdef _rows_of(const char* frame):
-    """The rows of the commit in a frame, which must be what was written."""
+    """The rows of the commit in a frame, or None when they are not what was written."""
     cdef const char* row = frame + load32(frame + 12)
+    cdef const char* end = row + load32(frame + 32)
     cdef uint32_t at, key_size, value_size
+    cdef uint64_t size
+    if not _has_rows(frame):
+        return None
     rows = []
     for at in range(load32(frame + 56)):
+        if end - row < ROW_HEAD or <unsigned char>row[0] >= TABLES:
+            return None
         table = _TABLES[<unsigned char>row[0]]
         key_size = load16(row + 2)
         value_size = load32(row + 4)
+        size = key_size + (0 if value_size == ROW_REMOVED else <uint64_t>value_size)
         row += ROW_HEAD
+        if size > <uint64_t>(end - row):
+            return None
         key = row[:key_size]
-        row += key_size
-        if value_size == ROW_REMOVED:
-            rows.append((table, key, None))
-        else:
-            rows.append((table, key, row[:value_size]))
-            row += value_size
-    return rows
+        rows.append((table, key, None if value_size == ROW_REMOVED else row[key_size:size]))
+        row += size
+    return rows if row == end else None
 
 
 def survey(const unsigned char[::1] data not None, uint64_t salt, uint64_t segment):
@@ -296,10 +325,13 @@ cdef class Index:
         return runs.tobytes()
 
     def load_dropped(self, bytes packed not None):
-        """Take over what `pack_dropped` gave."""
+        """Take over what `pack_dropped` gave; what cannot be of that is left out, and said in `damage`."""
         cdef Place* place
         cdef Place* end = self._places + self.count
-        runs = array("Q", packed)
+        whole = len(packed) // (2 * sizeof(uint64_t)) * (2 * sizeof(uint64_t))
+        runs = array("Q", packed[:whole])
+        if whole != len(packed):
+            self.damage.append(f"what was dropped of segment {self.segment} is known in part")
         for number, count in zip(runs[::2], runs[1::2], strict=True):
             place = self._find(number)
             while count and place != NULL and place < end:
@@ -312,7 +344,7 @@ cdef class Index:
         """Of the blocks behind the last one that is known and before this number nothing is left: they are there, and damaged."""
         cdef uint64_t number
         if self.count:
-            number = self._places[self.count - 1].number + 1
+            number = self._last() + 1
             for number in range(number, min(before, number + LOST_MAX)):
                 self._add(number, 0, 0)
 
@@ -380,9 +412,9 @@ cdef class Index:
                 self._lost = True
             self._take(start + found, found)
             if sequence > after:
-                sound = _has_rows(start + found)
-                changes.append((_dropped_of(start + found), _rows_of(start + found) if sound else []))
-                if not sound:
+                rows = _rows_of(start + found)
+                changes.append((_dropped_of(start + found), rows or []))
+                if rows is None:
                     self.damage.append(f"the rows of commit {sequence} in segment {self.segment} are damaged")
             at = self.end = found + _frame_size(start + found)
         return changes
@@ -391,9 +423,14 @@ cdef class Index:
         """Where the next frame of a later commit begins from `at` on, or `size`."""
         while at + FRAME_HEAD <= size:
             if load64(data + at) == salt and _is_frame(data + at, size - at, salt, self.segment, self.last_sequence):
-                return at
+                if load32(data + at + 48) == 0 or self.count == 0 or load64(data + at + FRAME_HEAD) > self._last():
+                    return at
             at += FRAME_ALIGNMENT
         return size
+
+    cdef uint64_t _last(self) noexcept:
+        """The number of the last block, of which there must be one."""
+        return self._places[self.count - 1].number
 
     cdef int _take(self, const char* frame, uint64_t at) except -1:
         """Note the blocks of a frame that is at `at`; of the frame only its index need be there."""

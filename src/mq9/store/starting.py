@@ -15,6 +15,9 @@ from mq9.store.tables import Checkpoint
 log = logging.getLogger("mq9")
 
 NEVER = 2**64 - 1
+# What the tables say of a segment has no checksum; what is beyond these was never so.
+SEGMENT_BYTES_MAX = 2**32
+BLOCK_NUMBER_MAX = 2**63 - 1
 
 
 @dataclass(slots=True)
@@ -81,9 +84,9 @@ def find(files: Files, known: dict[int, Known], checkpoint: Checkpoint) -> Found
 
 def read_index(reader: Reader, number: int, known: Known, salt: int) -> Index:
     """What is in a segment that the tables know. Raises OSError."""
-    data = reader.read(number, 0, known.end)
+    data = reader.read(number, 0, min(known.end, SEGMENT_BYTES_MAX))
     index = Index(number, known.first_sequence)
-    index.read(data, salt, NEVER, known.last_sequence + 1, last=False)
+    index.read(data, salt, NEVER, min(known.last_sequence + 1, NEVER), last=False)
     complete(index, known)
     return index
 
@@ -92,7 +95,7 @@ def complete(index: Index, known: Known) -> None:
     """Add to what was found in a segment what the tables know of it."""
     if index.end < known.end:
         index.damage.append(f"segment {index.segment} is damaged from byte {index.end} on")
-        index.lose(known.last_number + 1)
+        index.lose(min(known.last_number, BLOCK_NUMBER_MAX) + 1)
     index.load_dropped(known.dropped)
 
 

@@ -120,15 +120,16 @@ class Tables:
         """The last checkpoint, or None before the first. Raises StoreFailedError."""
         with _reading(), self.environment.begin(db=self._journal) as transaction:
             row = transaction.get(_CHECKPOINT)
-            return None if row is None else Checkpoint(*_CHECKPOINT_ROW.unpack(row))
+            return None if row is None else Checkpoint(*_unpack(_CHECKPOINT_ROW, row))
 
     def segments(self) -> dict[int, Known]:
         """What was known of segments at the last checkpoint. Raises StoreFailedError."""
         found = {}
         with _reading(), self.environment.begin(db=self._segments) as transaction:
             for key, value in transaction.cursor():
-                numbers: tuple[int, int, int, int, int, int] = _KNOWN.unpack_from(value)
-                found[int.from_bytes(key)] = Known(*numbers, bytes(value[_KNOWN.size :]))
+                first, last, end, first_number, last_number, count = _unpack(_KNOWN, value[: _KNOWN.size])
+                known = Known(first, last, end, first_number, last_number, count, bytes(value[_KNOWN.size :]))
+                found[int.from_bytes(key)] = known
         return found
 
     def rows(self, table: Table, after: bytes) -> list[tuple[bytes, bytes]]:
@@ -287,6 +288,14 @@ def _disk_is_full(directory: Path, size: int) -> bool:
     """Whether a failed write of rows of `size` bytes failed for space."""
     status = os.statvfs(directory)
     return status.f_bavail * status.f_frsize < 2 * size + _OVERHEAD_BYTES
+
+
+def _unpack(row: struct.Struct, value: bytes) -> tuple[int, ...]:
+    """The numbers of a row. Raises StoreFailedError: without what these rows say of the journal, starting might throw blocks away."""
+    try:
+        return row.unpack(value)
+    except struct.error:
+        raise StoreFailedError("what the tables know of the journal is damaged") from None
 
 
 @contextlib.contextmanager

@@ -10,5 +10,6 @@ cdef struct Header:
 
 
 cdef const char* first_header(const char* block, Py_ssize_t size) noexcept nogil
+cdef const char* first_header_line(const char* block, Py_ssize_t size) noexcept nogil
 cdef int next_header(const char** at, const char* end, Header* header) noexcept nogil
 cdef bint same_name(Header* header, const char* name, Py_ssize_t size) noexcept nogil

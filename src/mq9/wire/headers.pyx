@@ -12,13 +12,18 @@ cdef inline char _lower(char byte) noexcept nogil:
 
 cdef const char* first_header(const char* block, Py_ssize_t size) noexcept nogil:
     """The place behind the version line, or NULL when the block does not begin with one or does not end with an empty line."""
-    cdef const char* line_end
-    if size < 12 or memcmp(block, b"NATS/1.0", 8) != 0 or memcmp(block + size - 4, b"\r\n\r\n", 4) != 0:
+    if size < 12 or memcmp(block + size - 4, b"\r\n\r\n", 4) != 0:
         return NULL
-    if block[8] != c"\r" and block[8] != c" ":
+    return first_header_line(block, size)
+
+
+cdef const char* first_header_line(const char* block, Py_ssize_t size) noexcept nogil:
+    """As `first_header`, of a block whose last, empty line may be missing."""
+    cdef const char* line_end
+    if size < 10 or memcmp(block, b"NATS/1.0", 8) != 0 or (block[8] != c"\r" and block[8] != c" "):
         return NULL
     line_end = <const char*>memchr(block, c"\n", size)
-    if (line_end - 1)[0] != c"\r":
+    if line_end == NULL or (line_end - 1)[0] != c"\r":
         return NULL
     return line_end + 1
 

@@ -1,0 +1,1 @@
+"""Fuzzing: whatever comes from outside, in any form. README.md says how, and what is fuzzed."""
