@@ -9,7 +9,7 @@ ARGS ?=
 SOURCES := pyproject.toml setup.py $(shell find src -name '*.pyx' -o -name '*.pxd')
 INSTALLED := .venv/.installed
 
-.PHONY: run demo test test-clients clients sim faults fuzz sanitize checked lint types bench bench-micro soak peers setup clean
+.PHONY: run demo test test-clients clients dist test-dist sim faults fuzz sanitize checked lint types bench bench-micro soak peers setup clean
 
 run: setup
 	$(BIN)/mq9 serve $(ARGS)
@@ -61,6 +61,12 @@ bench-micro: setup
 
 soak: setup
 	$(BIN)/python -m bench.soak $(ARGS)
+
+dist: setup
+	$(BIN)/python -m tools.dist
+
+test-dist:
+	$(BIN)/python -m pytest -m dist --durations=3 tests/shipping $(PYTEST)
 
 peers: setup
 	$(BIN)/python -m tools.peers

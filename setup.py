@@ -44,6 +44,9 @@ BUILD = BUILDS[NAME]
 
 def extensions() -> list[Extension]:
     """One extension per .pyx file, named by its place in the package."""
+    found = sorted((ROOT / "src").rglob("*.pyx"))
+    if not found:
+        raise SystemExit("there is nothing to compile: the sources are not whole")
     return [
         Extension(
             ".".join(path.relative_to(ROOT / "src").with_suffix("").parts),
@@ -51,11 +54,12 @@ def extensions() -> list[Extension]:
             extra_compile_args=[*BUILD.flags, *FLAGS],
             extra_link_args=BUILD.link,
         )
-        for path in sorted((ROOT / "src").rglob("*.pyx"))
+        for path in found
     ]
 
 
 setup(
+    options={"build_ext": {"parallel": str(os.cpu_count() or 1)}},
     ext_modules=cythonize(  # type: ignore[no-untyped-call] # Cython's build ships no types
         extensions(),
         include_path=["src"],
@@ -68,5 +72,5 @@ setup(
             **BUILD.directives,
         },
         build_dir=f"build/{NAME}/cython" if NAME else "build/cython",
-    )
+    ),
 )

@@ -25,7 +25,8 @@ from mq9.server.broker import Server
 from mq9.server.config import Config
 from mq9.server.userconfig import UserConfig
 from mq9.store.contract import FORMAT_VERSION
-from mq9.store.disk_engine import FORMAT_FILE, DiskStore
+from mq9.store.directory import FORMAT_FILE
+from mq9.store.disk_engine import DiskStore
 from mq9.store.segments import DIRECTORY as JOURNAL
 
 if TYPE_CHECKING:

@@ -1,9 +1,9 @@
 """Installs the programs that the tests and the benchmark hold mq9 against.
 
 They are nats-server, Redis and RabbitMQ as Debian ships them; strace, which shows that a reply follows its fsync; valgrind, which
-counts instructions; and, built with Go from the versions pinned in tools/natscli, the newest nats-server, its command line tool
-`nats`, and a program that reads monitoring pages into nats-server's own types, as nats-top does. Run by `make peers` and by CI;
-what is there already is left alone.
+counts instructions; systemd, which reads our unit; and, built with Go from the versions pinned in tools/natscli, the newest
+nats-server, its command line tool `nats`, and a program that reads monitoring pages into nats-server's own types, as nats-top does.
+Run by `make peers` and by CI; what is there already is left alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tools import debian
 
 PINS: Final = Path(__file__).parent / "natscli"
 BUILT: Final = Path(__file__).parents[1] / ".tools" / "bin"
-SYSTEM: Final = ("nats-server", "strace", "redis-server", "rabbitmq-server", "valgrind")
+SYSTEM: Final = ("nats-server", "strace", "redis-server", "rabbitmq-server", "valgrind", "systemd")
 NEW_NATS_SERVER: Final = "nats-server-2.15"
 PACKAGES: Final = {
     "nats": "github.com/nats-io/natscli/nats",

@@ -91,7 +91,7 @@ def _start(files: Files, tables: Tables, checkpoint: Checkpoint) -> None:
     reader = SegmentReader(files)
     disabled, _LOG.disabled = _LOG.disabled, True
     try:
-        found = find(files, tables, checkpoint)
+        found = find(files, tables.segments(), checkpoint)
         for segment in found.segments:
             if segment.index is None and segment.known is not None:
                 segment.index = read_index(reader, segment.number, segment.known, checkpoint.salt)

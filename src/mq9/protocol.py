@@ -99,12 +99,18 @@ ACK_OPERATIONS: Final = ("ack", "nack", "extend", "dead", "revive")
 
 _DECODER = json.JSONDecoder()
 _GROUP_NAME = re.compile(r"[^\s*>\x00-\x1f\x7f]+")
+_SECRET = re.compile(r"([md]-[a-z2-7]{4})[a-z2-7]{22}")
 _MAIL_ID = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*", re.ASCII)
 
 
 def dump(value: dict[str, Any]) -> bytes:
     """A reply or event as JSON."""
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def masked(text: str) -> str:
+    """`text` with every private mail_id and drop_id in it cut to its first characters: knowing one is the credential (§2)."""
+    return _SECRET.sub(r"\1…", text)
 
 
 class ProtocolError(Exception):

@@ -54,6 +54,7 @@ class Rounds:
 
     def compare(self) -> None:
         """Start the broker again: what it knows must be what clients were told."""
+        assert self.broker.damage() == []
         self.broker.start()
         assert "ERROR" not in self.broker.log()
         with Post(self.broker.url) as post:

@@ -44,6 +44,7 @@ def test_what_workers_were_told_holds_when_the_broker_is_killed(tmp_path: Path) 
         for _ in range(KILLS):
             asyncio.run(work_until_killed())
             assert not book.complaints, book.complaints[:10]
+            assert broker.damage() == []
             broker.start()
             assert "ERROR" not in broker.log()
         with Post(broker.url) as post:

@@ -38,7 +38,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "mailboxes": {"native", "wire", "routing", "store.contract", "protocol"},
     "server": {"native", "wire", "routing", "mailboxes", "store", "protocol", "version"},
     "sdk": {"protocol", "version"},
-    "cli": {"sdk", "protocol", "version", "server", "store.contract"},
+    "cli": {"sdk", "protocol", "version", "server", "store.contract", "store.backup"},
     "__init__": {"sdk", "protocol", "version", "server.embedded", "server.config"},
     "__main__": {"cli"},
 }

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from mq9 import BadRequest, GroupStatus, MailboxInfo, Page, Status
-from mq9.sdk.values import masked, moment
+from mq9.protocol import masked
+from mq9.sdk.values import moment
 
 PRIVATE = "m-" + "a2" * 13
 ANSWER = {

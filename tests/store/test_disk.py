@@ -20,7 +20,8 @@ from mq9.store.contract import (
     StoreLockedError,
     Table,
 )
-from mq9.store.disk_engine import FORMAT_FILE, LOCK_FILE, DiskStore
+from mq9.store.directory import FORMAT_FILE, LOCK_FILE
+from mq9.store.disk_engine import DiskStore
 from tests.store.contents import Contents, contents, run, stored
 from tests.store.disks import file_size_limit, fill, small_disk
 from tests.support.broker import BrokerProcess, clean_environment

@@ -71,6 +71,7 @@ def test_a_queue_that_is_filled_and_drained_takes_the_space_of_what_is_left(tmp_
             assert held(post, mail_id) == stays
             assert {mail.msg_id: mail.payload for mail in post.receive(mail_id, len(stays))} == stays
         broker.kill()
+        assert broker.damage() == []
         broker.start()
         with Post(broker.url) as post:
             assert held(post, mail_id) == stays
@@ -101,5 +102,6 @@ def test_a_kill_while_blocks_are_rewritten_loses_nothing_and_brings_nothing_back
                 time.sleep(chance.choice((0.0, 1.0, 1.1, 1.5)))
                 rewritten += metric(broker, "mq9_rewritten_bytes_total")
             broker.kill()
+            assert broker.damage() == []
             broker.start()
     assert rewritten > 0

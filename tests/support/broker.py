@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from mq9.server.checking import check
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
@@ -109,6 +111,12 @@ class BrokerProcess:
         if self._process is not None:
             self.kill()
         self._output.close()
+
+    def damage(self) -> list[str]:
+        """What `mq9 check` finds to be damaged in its data; it must not run."""
+        assert self._process is None, "it runs"
+        assert self._data_dir is not None, "it has no data"
+        return check(self._data_dir).damage
 
     def log(self) -> str:
         """Everything it has said since it was started last."""

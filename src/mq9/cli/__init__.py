@@ -1,4 +1,4 @@
-"""The `mq9` command: `mq9 serve` runs a broker, the other commands are clients of one.
+"""The `mq9` command: `mq9 serve` runs a broker, three commands look after its data, the others are clients of one.
 
 `main` is the entry point. It is where every failure becomes one sentence on stderr and an exit code that scripts can rely on;
 docs/command-line.md lists them. Each command is a file of this package, loaded when it is called: a client command never loads
@@ -20,6 +20,10 @@ from mq9.version import VERSION
 # Each command with the line that `mq9 --help` shows for it, so that showing the list loads none of them.
 COMMANDS: Final = {
     "serve": "Run a broker.",
+    "backup": "Copy the data of a broker, which may go on meanwhile.",
+    "restore": "Make a data directory of a backup.",
+    "check": "Look for damage in a data directory or a backup.",
+    "health": "Tell whether the broker of this machine stores messages.",
     "create": "Create a mailbox and print its mail_id.",
     "send": "Store a message in a mailbox.",
     "reply": "Answer a message.",

@@ -16,6 +16,7 @@ class Exit(IntEnum):
     UNREACHABLE = 3
     NOT_FOUND = 4
     TOO_FEW = 5
+    DAMAGED = 6
     INTERRUPTED = 130
     PIPE = 141
 

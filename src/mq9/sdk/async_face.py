@@ -13,6 +13,7 @@ import logging
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from mq9.sdk import tracing
 from mq9.sdk.connection import Connection
 from mq9.sdk.errors import MailboxError
 from mq9.sdk.operations import Operations
@@ -121,16 +122,22 @@ class AsyncHandleFace(Generic[ResultT, ItemT]):
         if self._taken % TAKEN_BEFORE_OTHERS_RUN == 0:
             await asyncio.sleep(0)
 
+    def _around(self, item: ItemT) -> tracing.Around:
+        """What is around each call of the callback."""
+        return tracing.nothing()
+
     async def _call(self, item: ItemT) -> Exception | None:
         """Call the callback; what it raises is logged and returned, and the next item comes."""
         assert self._callback is not None  # noqa: S101 - there is no delivery without one
-        try:
-            result = self._callback(item)
-            if inspect.isawaitable(result):
-                await result
-        except Exception as error:
-            logger.exception("a callback raised an exception; going on with the next item")
-            return error
+        with self._around(item) as told:
+            try:
+                result = self._callback(item)
+                if inspect.isawaitable(result):
+                    await result
+            except Exception as error:
+                logger.exception("a callback raised an exception; going on with the next item")
+                told(error)
+                return error
         return None
 
     async def _deliver(self) -> None:

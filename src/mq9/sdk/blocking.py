@@ -10,7 +10,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from mq9.protocol import FETCH_LIMIT_DEFAULT
-from mq9.sdk import asking
+from mq9.sdk import asking, tracing
 from mq9.sdk.blocking_face import BlockingFace, BlockingHandleFace
 from mq9.sdk.credentials import take_credentials
 from mq9.sdk.errors import BadRequest, MailboxError, plain
@@ -230,6 +230,9 @@ class Receiver(Handle[Record, "Message"]):
 
     def _item(self, record: Record) -> Message:
         return Message(record, self._mailbox)
+
+    def _around(self, item: Message) -> tracing.Around:
+        return tracing.processing(self._feed.mail_id, item, self._feed.group)
 
 
 class Worker(Receiver):

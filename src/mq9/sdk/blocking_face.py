@@ -18,6 +18,7 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+from mq9.sdk import tracing
 from mq9.sdk.connection import Connection
 from mq9.sdk.errors import ConnectionFailed, MailboxError
 from mq9.sdk.operations import Operations
@@ -235,14 +236,20 @@ class BlockingHandleFace(Generic[ResultT, ItemT]):
     def _breathe(self) -> None:
         """Nothing: other threads run by themselves."""
 
+    def _around(self, item: ItemT) -> tracing.Around:
+        """What is around each call of the callback."""
+        return tracing.nothing()
+
     def _call(self, item: ItemT) -> Exception | None:
         """Call the callback; what it raises is logged and returned, and the next item comes."""
         assert self._callback is not None  # noqa: S101 - there is no delivery without one
-        try:
-            self._callback(item)
-        except Exception as error:
-            logger.exception("a callback raised an exception; going on with the next item")
-            return error
+        with self._around(item) as told:
+            try:
+                self._callback(item)
+            except Exception as error:
+                logger.exception("a callback raised an exception; going on with the next item")
+                told(error)
+                return error
         return None
 
     def _deliver(self) -> None:

@@ -39,6 +39,8 @@ class Feed(ABC, Generic[ItemT]):
         over: nothing more will come.
         ended: how what was listened to has ended, or None while it has not.
         error: why the feed is over, when that is not as it should be.
+        mail_id: the mailbox that it is of, empty when it is of many.
+        group: the group that its messages are leased for, if any.
     """
 
     def __init__(self, operations: Operations, timeout_s: float) -> None:
@@ -46,6 +48,8 @@ class Feed(ABC, Generic[ItemT]):
         self.over = False
         self.ended: str | None = None
         self.error: MailboxError | None = None
+        self.mail_id = ""
+        self.group: str | None = None
         self._timeout_s = timeout_s
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None

@@ -45,7 +45,7 @@ class Inflow(Feed[Record]):
 
     def __init__(self, operations: Operations, mail_id: str, priority: str | None, timeout_s: float) -> None:
         super().__init__(operations, timeout_s)
-        self._mail_id = checked_mail_id(mail_id)
+        self.mail_id = checked_mail_id(mail_id)
         self._level = checked_priority(priority)
         self._ahead = ReadAhead()
 
@@ -74,13 +74,13 @@ class Inflow(Feed[Record]):
         """The events of the mailbox, and its messages."""
         # The events first: an end that comes between the two is then not missed.
         return {
-            protocol.EVENTS + self._mail_id: self._on_event,
-            f"{protocol.MESSAGES}{self._mail_id}.{self._level or '*'}": self._on_message,
+            protocol.EVENTS + self.mail_id: self._on_event,
+            f"{protocol.MESSAGES}{self.mail_id}.{self._level or '*'}": self._on_message,
         }
 
     async def refusal(self) -> MailboxError:
         """The broker refuses without a reason; a fetch of the same mailbox is told it."""
-        return await self.operations.why_not(self._mail_id)
+        return await self.operations.why_not(self.mail_id)
 
     async def catch_up(self) -> None:
         """Fetch what was let go when there was no room for it."""
@@ -88,7 +88,7 @@ class Inflow(Feed[Record]):
         if gap is None:
             return
         filters = fetch_filters(gap.priority, None, payload=True)
-        page = await self.operations.fetch(self._mail_id, gap.limit, gap.after, filters, None)
+        page = await self.operations.fetch(self.mail_id, gap.limit, gap.after, filters, None)
         self._ahead.fill(gap, page, complete=page.next is None)
         self.announce()
         if self._ahead.gap() is not None:

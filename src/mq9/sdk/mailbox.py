@@ -11,7 +11,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from mq9.protocol import FETCH_LIMIT_DEFAULT
-from mq9.sdk import asking
+from mq9.sdk import asking, tracing
 from mq9.sdk.async_face import AsyncFace, AsyncHandleFace
 from mq9.sdk.credentials import take_credentials
 from mq9.sdk.errors import BadRequest, MailboxError, plain
@@ -231,6 +231,9 @@ class AsyncReceiver(AsyncHandle[Record, "AsyncMessage"]):
 
     def _item(self, record: Record) -> AsyncMessage:
         return AsyncMessage(record, self._mailbox)
+
+    def _around(self, item: AsyncMessage) -> tracing.Around:
+        return tracing.processing(self._feed.mail_id, item, self._feed.group)
 
 
 class AsyncWorker(AsyncReceiver):

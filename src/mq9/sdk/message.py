@@ -20,9 +20,10 @@ from mq9.protocol import (
     HEADER_REPLY_TO,
     HEADER_TIME,
     Priority,
+    masked,
 )
 from mq9.sdk.errors import BadRequest
-from mq9.sdk.values import masked, moment
+from mq9.sdk.values import moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

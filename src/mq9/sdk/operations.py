@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mq9 import protocol
 from mq9.protocol import FETCH_LIMIT_MAX, MSG_ID_MAX, PRIORITIES, Priority, bad_mail_id
+from mq9.sdk import tracing
 from mq9.sdk.connection import ALWAYS, NEVER, checked_seconds
 from mq9.sdk.errors import BadRequest, Forbidden, MailboxError
 from mq9.sdk.message import Record, encode
@@ -105,14 +106,16 @@ class Operations:
         by_itself = protocol.HEADER_DEDUP.lower() not in names
         if by_itself:
             sent_headers[protocol.HEADER_DEDUP] = secrets.token_urlsafe(16)
-        answer = await self.connection.request(
-            subject,
-            body,
-            sent_headers,
-            expected="msg_id",
-            timeout_s=self.limit(timeout),
-            repeatable_s=REPEATABLE_S,
-        )
+        with tracing.sending(mail_id, sent_headers, priority=word, size=len(body)) as told:
+            answer = await self.connection.request(
+                subject,
+                body,
+                sent_headers,
+                expected="msg_id",
+                timeout_s=self.limit(timeout),
+                repeatable_s=REPEATABLE_S,
+            )
+            told(answer["msg_id"])
         return _sent_once(answer) if by_itself else Sent(answer)
 
     async def send_many(
@@ -136,19 +139,21 @@ class Operations:
             raise BadRequest("with one Nats-Msg-Id for all of them only one message would be stored")
         typed = protocol.HEADER_CONTENT_TYPE in names
         series = secrets.token_urlsafe(16)
-        requests = []
-        for number, payload in enumerate(payloads):
-            body, content_type = encode(payload)
-            own = {**common, protocol.HEADER_DEDUP: f"{series}.{number}"}
-            if not typed:
-                own[protocol.HEADER_CONTENT_TYPE] = content_type
-            requests.append((subject, body, own))
-        answers = await self.connection.request_all(requests, timeout_s=self.limit(timeout), repeatable_s=REPEATABLE_S)
-        sent = [None if isinstance(answer, MailboxError) else _sent_once(answer) for answer in answers]
-        for answer in answers:
-            if isinstance(answer, MailboxError):
-                answer.sent = sent
-                raise answer
+        with tracing.sending(mail_id, common, priority=word, count=len(payloads)):
+            requests = []
+            for number, payload in enumerate(payloads):
+                body, content_type = encode(payload)
+                own = {**common, protocol.HEADER_DEDUP: f"{series}.{number}"}
+                if not typed:
+                    own[protocol.HEADER_CONTENT_TYPE] = content_type
+                requests.append((subject, body, own))
+            limit_s = self.limit(timeout)
+            answers = await self.connection.request_all(requests, timeout_s=limit_s, repeatable_s=REPEATABLE_S)
+            sent = [None if isinstance(answer, MailboxError) else _sent_once(answer) for answer in answers]
+            for answer in answers:
+                if isinstance(answer, MailboxError):
+                    answer.sent = sent
+                    raise answer
         return [message for message in sent if message is not None]
 
     async def fetch(

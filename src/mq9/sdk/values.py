@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from mq9.protocol import PRIVATE_PREFIX
+from mq9.protocol import PRIVATE_PREFIX, masked
 from mq9.sdk.errors import BadRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Self
 
-_SECRET = re.compile(r"([md]-[a-z2-7]{4})[a-z2-7]{22}")
-
 ItemT = TypeVar("ItemT")
-
-
-def masked(text: str) -> str:
-    """`text` with every private mail_id and drop_id in it cut to its first characters: knowing one is the credential (§2)."""
-    return _SECRET.sub(r"\1…", text)
 
 
 def moment(unix_s: float | None) -> datetime | None:

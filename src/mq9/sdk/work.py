@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mq9 import protocol
+from mq9.protocol import masked
 from mq9.sdk.errors import BadRequest, Conflict, Forbidden, MailboxError, NotFound, Unavailable
 from mq9.sdk.feed import RETRY_S, Feed
 from mq9.sdk.inflow import ENDINGS, json_object
@@ -22,7 +23,6 @@ from mq9.sdk.lease import Lease, milliseconds, nack_details
 from mq9.sdk.link import InboxRefused, LinkLost, NoBroker
 from mq9.sdk.message import Record
 from mq9.sdk.operations import checked_group, checked_mail_id
-from mq9.sdk.values import masked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -75,8 +75,8 @@ class Work(Feed[Record]):
         timeout_s: float,
     ) -> None:
         super().__init__(operations, timeout_s)
-        self._mail_id = checked_mail_id(mail_id)
-        self._group = checked_group(group)
+        self.mail_id = checked_mail_id(mail_id)
+        self.group: str = checked_group(group)
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= CONCURRENCY_MAX:
             raise BadRequest(f"concurrency must be a whole number from 1 to {CONCURRENCY_MAX}")
         lease_max_s = protocol.LEASE_MAX_MS // 1000
@@ -122,11 +122,11 @@ class Work(Feed[Record]):
 
     def handlers(self) -> Mapping[str, Handler]:
         """The events of the mailbox; messages are asked for."""
-        return {protocol.EVENTS + self._mail_id: self._on_event}
+        return {protocol.EVENTS + self.mail_id: self._on_event}
 
     async def refusal(self) -> MailboxError:
         """The broker refuses without a reason; a fetch of the same mailbox is told it."""
-        return await self.operations.why_not(self._mail_id)
+        return await self.operations.why_not(self.mail_id)
 
     def abandon(self) -> None:
         """Give back what was handed over as well: there is nobody left who could settle it."""
@@ -295,13 +295,13 @@ class Work(Feed[Record]):
         connection = self.operations.connection
         wait_s = self._patience()
         body = {
-            "group_name": self._group,
+            "group_name": self.group,
             "config": {"num_msgs": count, "max_wait_ms": milliseconds(wait_s)},
             "lease_ms": milliseconds(self._lease_s),
         }
         try:
             async with asyncio.timeout(wait_s + self._timeout_s):
-                reply = await inbox.request(protocol.LEASE + self._mail_id, json.dumps(body).encode())
+                reply = await inbox.request(protocol.LEASE + self.mail_id, json.dumps(body).encode())
         except LinkLost:
             return
         except TimeoutError:
@@ -319,8 +319,8 @@ class Work(Feed[Record]):
             record = Record.leased(item)
             lease = Lease(
                 self.operations,
-                self._mail_id,
-                self._group,
+                self.mail_id,
+                self.group,
                 record.msg_id,
                 record.attempts or 0,
                 self._lease_s,
@@ -334,7 +334,7 @@ class Work(Feed[Record]):
         """The mailbox has ended, which its event says better, or this broker knows no leased work."""
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=EVENT_S)
-        if isinstance(await self.operations.why_not(self._mail_id), NotFound):
+        if isinstance(await self.operations.why_not(self.mail_id), NotFound):
             self.end("gone")
         else:
             self.end(None, Unavailable(f"the broker does not lease messages: {error.sentence}"))

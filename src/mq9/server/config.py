@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from mq9.protocol import TTL_DEFAULT_S, TTL_MAX_S
+from mq9.server.logs import FORMATS, LEVELS
 from mq9.server.userconfig import ConfigError, PermissionsConfig, UserConfig, parse_users
 
 __all__ = ["ENVIRONMENT_PREFIX", "Config", "ConfigError"]
@@ -44,6 +45,8 @@ class Config:
     lame_duck_grace_period: float = 10.0
     lame_duck_duration: float = 120.0
     default_ttl: int = TTL_DEFAULT_S
+    log_level: str = "info"
+    log_format: str = "text"
     insecure: bool = False
     token: str = field(default="", repr=False)
     user: str = ""
@@ -68,6 +71,9 @@ class Config:
             value = getattr(self, key)
             if value is not None and not least <= value <= most:
                 raise ConfigError(f"{key} must be from {least} to {most}, not {value}")
+        for key, words in _WORDS.items():
+            if getattr(self, key) not in words:
+                raise ConfigError(f"{key} must be one of {', '.join(words)}, not {getattr(self, key)!r}")
 
     @classmethod
     def load(
@@ -120,6 +126,9 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "auth_timeout": (0.05, 60.0),
     "tls_timeout": (0.05, 60.0),
 }
+
+
+_WORDS: dict[str, tuple[str, ...]] = {"log_level": LEVELS, "log_format": FORMATS}
 
 
 def _from_file(file: Path) -> dict[str, Any]:

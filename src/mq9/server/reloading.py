@@ -25,7 +25,7 @@ RELOADED: Final = frozenset(
         *("tls_cert", "tls_key", "tls_ca", "tls_verify", "tls_verify_and_map", "tls_handshake_first"),
         *("tls_min_version", "tls_timeout", "http_token", "insecure"),
         *("max_connections", "max_subscriptions", "max_groups", "ping_interval", "ping_max", "default_ttl"),
-        *("lame_duck_grace_period", "lame_duck_duration"),
+        *("lame_duck_grace_period", "lame_duck_duration", "log_level", "log_format"),
     }
 )
 

@@ -224,7 +224,7 @@ cdef class Session(Connection):
             self.user.connections -= 1
             self.user = None
         if self.close_reason:
-            log.info("client %d (%s) was cut off: %s", self.client_id, self.client_address, self.close_reason)
+            self._log("client %d (%s) was cut off: %s", self.close_reason)
         if self.hub.publisher is self:
             self.hub.publisher = None
 
@@ -733,10 +733,15 @@ cdef class Session(Connection):
         self.hub.refused(reason)
         self._notes += 1
         if self._notes <= NOTES_MAX:
-            log.info("client %d (%s): refused: %s", self.client_id, self.client_address, what)
+            self._log("client %d (%s): refused: %s", what)
         if self._notes == NOTES_MAX:
-            log.info("client %d (%s): more refusals are counted only", self.client_id, self.client_address)
+            self._log("client %d (%s): more refusals are counted only")
         return 0
+
+    def _log(self, str sentence, *values):
+        """Log something about this client."""
+        known = {"client": self.client_id, "address": self.client_address}
+        log.info(sentence, self.client_id, self.client_address, *values, extra=known)
 
     cdef int error(self, str text) except -1:
         """An -ERR after which the connection goes on."""

@@ -11,7 +11,6 @@ loop's.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -26,15 +25,15 @@ from mq9.store.contract import (
     Store,
     StoreError,
     StoreFailedError,
-    StoreFormatError,
     StoreFullError,
-    StoreLockedError,
     Table,
     Usage,
 )
+from mq9.store.directory import check_format, lock, mark_format
 from mq9.store.frame import Frame
+from mq9.store.hold import Hold
 from mq9.store.journal import Journal, failure
-from mq9.store.segments import Files, sync
+from mq9.store.segments import Files
 from mq9.store.starting import Found, find
 from mq9.store.tables import RESERVE_BYTES, Checkpoint, Tables
 from mq9.store.worker import Worker
@@ -42,9 +41,6 @@ from mq9.store.writer import Writer
 
 log = logging.getLogger("mq9")
 
-FORMAT_FILE = "mq9.format"
-LOCK_FILE = "mq9.lock"
-_FORMAT_FILE_NEW = "mq9.format.new"
 SEGMENT_BYTES = 8 * 1024 * 1024
 _SEGMENT_BYTES_MIN = 64 * 1024
 # A store that may have less than so many segments gets smaller ones: one is written to, two are made ahead.
@@ -81,6 +77,7 @@ class DiskStore(Store):
         self._bytes_max = bytes_max
         self.region_bytes = segment_bytes
         self._lock_file = -1
+        self._hold: Hold | None = None
         self._tables = Tables(self._directory, bytes_max)
         self._tables_bytes = 0
         self._table_worker: Worker | None = None
@@ -97,7 +94,8 @@ class DiskStore(Store):
         self._table_worker = Worker("mq9-tables")
         try:
             found = await self._table_worker.run(self._open)
-            self._journal = Journal(Files(self._directory), found, self.region_bytes, self._check_growth)
+            assert self._hold is not None  # noqa: S101 - it was opened with the rest
+            self._journal = Journal(Files(self._directory), found, self.region_bytes, self._check_growth, self._hold)
             await self._journal.begin()
         except StoreError:
             await self.close()
@@ -332,19 +330,23 @@ class DiskStore(Store):
         disk = os.statvfs(self._directory)
         size = min(self._bytes_max, disk.f_blocks * disk.f_frsize) // _LIMIT_PER_SEGMENT // 4096 * 4096
         self.region_bytes = max(min(self.region_bytes, size), _SEGMENT_BYTES_MIN)
-        self._check_format()
-        self._take_lock()
+        version = check_format(self._directory)
+        self._lock_file = lock(self._directory)
+        if version == 0:
+            mark_format(self._directory)
         files = Files(self._directory)
-        mark = self._directory / FORMAT_FILE
-        if not mark.exists():
-            self._mark_format()
-        self._tables.open()
+        files.make()
+        self._hold = Hold(self._directory)
+        with self._hold.exclusive() as free:
+            self._tables.open(may_replace=free)
         checkpoint = self._tables.checkpoint()
         if checkpoint is None:
-            checkpoint = upgrading.begin(self._tables, files, self.region_bytes, self._mark_format)
-        elif mark.read_bytes().strip() != b"%d" % FORMAT_VERSION:
-            self._mark_format()
-        found = find(files, self._tables, checkpoint)
+            mark = partial(mark_format, self._directory)
+            checkpoint = upgrading.begin(self._tables, files, self.region_bytes, mark)
+        elif version not in (0, FORMAT_VERSION):
+            mark_format(self._directory)
+        found = find(files, self._tables.segments(), checkpoint)
+        found.report()
         if found.sequence > checkpoint.sequence:
             # A broker that was killed may have written its last commit and not synced it; whoever reads it counts on it.
             files.sync(found.segments[-1])
@@ -354,50 +356,11 @@ class DiskStore(Store):
         self._tables_bytes = self._tables.size
         return found
 
-    def _mark_format(self) -> None:
-        """Say that the data is of this version's format, before it is."""
-        _write_durably(self._directory / FORMAT_FILE, b"%d\n" % FORMAT_VERSION)
-
-    def _check_format(self) -> None:
-        """Refuse what is not ours before anything is touched."""
-        file = self._directory / FORMAT_FILE
-        if not file.exists():
-            foreign = [
-                entry.name for entry in self._directory.iterdir() if entry.name not in (LOCK_FILE, _FORMAT_FILE_NEW)
-            ]
-            if foreign:
-                raise StoreFormatError(f"{self._directory} is not an mq9 data directory, and it is not empty")
-            return
-        text = file.read_bytes().strip()
-        if text not in {b"%d" % version for version in range(1, FORMAT_VERSION + 1)}:
-            raise StoreFormatError(
-                f"the data in {self._directory} is of format {text.decode(errors='replace')!r};"
-                f" this version of mq9 knows formats up to {FORMAT_VERSION}"
-            )
-
-    def _take_lock(self) -> None:
-        self._lock_file = os.open(self._directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock_file)
-            self._lock_file = -1
-            raise StoreLockedError(f"another broker has the data directory {self._directory} open") from None
-
     def _close(self) -> None:
         self._tables.close()
+        if self._hold is not None:
+            self._hold.close()
+            self._hold = None
         if self._lock_file >= 0:
             os.close(self._lock_file)
             self._lock_file = -1
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    temporary = path.with_name(_FORMAT_FILE_NEW)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        os.write(descriptor, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    temporary.rename(path)
-    sync(path.parent)

@@ -1,3 +1,5 @@
+from array import array
+
 from mq9.store.contract import Commit, Table
 
 class Frame:
@@ -6,6 +8,8 @@ class Frame:
     def __init__(self, salt: int, sequence: int, commit: Commit) -> None: ...
     def address(self, segment: int) -> None: ...
     def tobytes(self) -> bytes: ...
+
+def survey(data: bytes | bytearray | memoryview, salt: int, segment: int) -> tuple[array[int], list[str]]: ...
 
 class Index:
     segment: int

@@ -180,10 +180,15 @@ cdef bint _has_rows(const char* frame) noexcept nogil:
     return crc32c(0, frame + load32(frame + 12), load32(frame + 32)) == load32(frame + 36)
 
 
+cdef bint _has_blocks(const char* frame) noexcept nogil:
+    """Whether the blocks of a frame are what was written."""
+    cdef const char* data = frame + load32(frame + 12) + load32(frame + 32)
+    return crc32c(0, data, load32(frame + 40)) == load32(frame + 44)
+
+
 cdef bint _is_whole(const char* frame) noexcept nogil:
     """Whether the rows and the blocks of a frame are what was written."""
-    cdef const char* data = frame + load32(frame + 12) + load32(frame + 32)
-    return _has_rows(frame) and crc32c(0, data, load32(frame + 40)) == load32(frame + 44)
+    return _has_rows(frame) and _has_blocks(frame)
 
 
 cdef _dropped_of(const char* frame):
@@ -216,6 +221,31 @@ cdef _rows_of(const char* frame):
         rows.append((table, key, None if value_size == ROW_REMOVED else row[key_size:size]))
         row += size
     return rows if row == end else None
+
+
+def survey(const unsigned char[::1] data not None, uint64_t salt, uint64_t segment):
+    """Look at every byte of the frames in the bytes of a segment.
+
+    Returns the sequence numbers of the frames, and sentences that say which of them are not what was written. What lies between frames,
+    and is no frame any more, is said by Index.read.
+    """
+    cdef const char* start = <const char*>&data[0] if data.shape[0] else NULL
+    cdef const char* frame
+    cdef uint64_t at = 0, size = data.shape[0], sequence = 0
+    sequences, damage = array("Q"), []
+    while at + FRAME_HEAD <= size:
+        frame = start + at
+        if not _is_frame(frame, size - at, salt, segment, sequence):
+            at += FRAME_ALIGNMENT
+            continue
+        sequence = load64(frame + 16)
+        sequences.append(sequence)
+        if not _has_rows(frame):
+            damage.append(f"the rows of commit {sequence} in segment {segment} do not match their checksum")
+        if not _has_blocks(frame):
+            damage.append(f"the blocks of commit {sequence} in segment {segment} do not match their checksum")
+        at += _frame_size(frame)
+    return sequences, damage
 
 
 cdef inline bint _is_dropped(const Place* place) noexcept nogil:

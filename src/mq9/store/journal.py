@@ -16,8 +16,9 @@ from sortedcontainers import SortedDict
 
 from mq9.store.contract import BlockMissingError, StoreError, StoreFailedError, StoreFullError
 from mq9.store.frame import Frame, Index
+from mq9.store.hold import Hold
 from mq9.store.segments import Files, Reader, Segment
-from mq9.store.starting import Found, first_number, last_number, read_index
+from mq9.store.starting import Found, first_number, last_number, read_index, report
 from mq9.store.worker import Worker
 
 log = logging.getLogger("mq9")
@@ -30,6 +31,8 @@ DROPS_PART = 64
 FILL_S = 0.5
 # Failures in a row after which another segment is tried.
 FAILURES_MAX = 2
+# How often it is looked whether a backup is over.
+HOLD_RETRY_S = 1.0
 # Less than this is not worth cutting off.
 CUT_BYTES = 64 * 1024
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -45,18 +48,27 @@ class Journal:
         found: what it starts with.
         segment_bytes: the size of a segment.
         check_growth: raises StoreFullError when the store may not become larger by that many bytes.
+        hold: says when segments must stay as they are.
     """
 
-    def __init__(self, files: Files, found: Found, segment_bytes: int, check_growth: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        files: Files,
+        found: Found,
+        segment_bytes: int,
+        check_growth: Callable[[int], None],
+        hold: Hold,
+    ) -> None:
         self.segments: dict[int, Segment] = {segment.number: segment for segment in found.segments}
         # Of these nothing is left: when the tables have forgotten them, they are free.
         self.empty: set[Segment] = set()
-        self.size = sum(segment.size for segment in (*found.segments, *found.empty))
+        self.size = sum(segment.size for segment in (*found.segments, *found.empty, *found.unused))
         self.salt = found.checkpoint.salt
         self._files = files
         self._segment_bytes = segment_bytes
         self._drops_bytes = segment_bytes // DROPS_PART
         self._check_growth = check_growth
+        self._hold = hold
         self._maker = Worker("mq9-files")
         self._reading = Worker("mq9-read")
         self._reader = Reader(files)
@@ -65,6 +77,9 @@ class Journal:
         self._current: Segment | None = None
         self._spares = deque(found.empty)
         self._used: deque[Segment] = deque()
+        # Nobody needs them but who copies the store.
+        self._free = deque(found.unused)
+        self._free_timer: asyncio.TimerHandle | None = None
         self._next_number = max([found.checkpoint.segment, *self.segments, *(s.number for s in found.empty)]) + 1
         self._making: asyncio.Task[None] | None = None
         # The numbers of those made ahead rise with their order: they are made one after the other.
@@ -89,14 +104,17 @@ class Journal:
         else:
             await self._need_spares(1)
             self._take_spare()
+        self._use_free()
         self._make_spares()
 
     async def close(self) -> None:
         """Let go of all files."""
+        if self._free_timer is not None:
+            self._free_timer.cancel()
         if self._making is not None:
             await asyncio.wait([self._making])
         await self._reading.run(self._reader.close_all)
-        for segment in [*self.segments.values(), *self._spares, *self._used, *self._leaving]:
+        for segment in [*self.segments.values(), *self._spares, *self._used, *self._free, *self._leaving]:
             await self._maker.run(self._files.close, segment)
         self._maker.stop()
         self._reading.stop()
@@ -123,7 +141,7 @@ class Journal:
     @property
     def used(self) -> int:
         """Bytes of all that was written to its segments."""
-        return self.size - sum(segment.size for segment in (*self._spares, *self._used)) - self._room()
+        return self.size - sum(segment.size for segment in (*self._spares, *self._used, *self._free)) - self._room()
 
     @property
     def lacks_spares(self) -> bool:
@@ -273,7 +291,7 @@ class Journal:
         if segment.readers:
             self._leaving.add(segment)
         else:
-            self._use_again(segment)
+            self._set_free(segment)
 
     async def bring(self, numbers: Iterable[int]) -> None:
         """Read what is in the segments of these blocks, if that was not done yet. Raises StoreFailedError."""
@@ -318,6 +336,7 @@ class Journal:
         if segment.index is None and segment.known is not None:
             index = await self._on_reader(read_index, self._reader, segment.number, segment.known, self.salt)
             if segment.index is None:
+                report(index)
                 segment.index = index
                 self._look_whether_empty(segment)
         return segment.contents
@@ -326,7 +345,24 @@ class Journal:
         segment.readers -= 1
         if segment.readers == 0 and segment in self._leaving:
             self._leaving.discard(segment)
-            self._use_again(segment)
+            self._set_free(segment)
+
+    def _set_free(self, segment: Segment) -> None:
+        self._free.append(segment)
+        if self._free_timer is None:
+            self._use_free()
+
+    def _use_free(self) -> None:
+        """Use again what nobody needs, unless somebody copies it: then in a while."""
+        self._free_timer = None
+        if not self._free:
+            return
+        if self._hold.is_taken():
+            log.debug("%d segments of the journal are kept for a backup", len(self._free))
+            self._free_timer = asyncio.get_running_loop().call_later(HOLD_RETRY_S, self._use_free)
+            return
+        while self._free:
+            self._use_again(self._free.popleft())
 
     def _use_again(self, segment: Segment) -> None:
         if len(self._spares) + len(self._used) < SPARES:

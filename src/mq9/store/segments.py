@@ -7,6 +7,7 @@ anything is committed to it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -92,15 +93,19 @@ class Files:
     def __init__(self, directory: Path) -> None:
         self._path = directory / DIRECTORY
 
-    def found(self) -> list[Segment]:
-        """The segments that are there, in their order; the directory is made if it is not. Raises OSError."""
+    def make(self) -> None:
+        """Make the directory if it is not there. Raises OSError."""
         self._path.mkdir(mode=0o700, exist_ok=True)
         sync(self._path.parent)
-        found = [
-            Segment(int(name[1]), path.stat().st_size)
-            for path in self._path.iterdir()
-            if (name := _NAME.fullmatch(path.name)) is not None
-        ]
+
+    def found(self) -> list[Segment]:
+        """The segments that are there, in their order. Raises OSError."""
+        found = []
+        for path in self._path.iterdir():
+            if (name := _NAME.fullmatch(path.name)) is not None:
+                # A broker that is running may make another one of it meanwhile.
+                with contextlib.suppress(FileNotFoundError):
+                    found.append(Segment(int(name[1]), path.stat().st_size))
         return sorted(found, key=lambda segment: segment.number)
 
     def create(self, number: int, size: int, fill: bool, former: Segment | None = None) -> Segment:
@@ -162,8 +167,18 @@ class Files:
             os.close(segment.file)
             segment.file = -1
 
+    def name(self, number: int) -> str:
+        """What the file of a segment is called below the store's directory."""
+        return f"{DIRECTORY}/{number:012}.segment"
+
+    @staticmethod
+    def is_name(name: str) -> bool:
+        """Whether a file below the store's directory that is called so is a segment."""
+        directory, _, file = name.partition("/")
+        return directory == DIRECTORY and _NAME.fullmatch(file) is not None
+
     def _file(self, number: int) -> Path:
-        return self._path / f"{number:012}.segment"
+        return self._path.parent / self.name(number)
 
 
 class Reader:

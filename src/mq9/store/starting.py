@@ -10,7 +10,7 @@ from operator import itemgetter
 from mq9.store.contract import Table
 from mq9.store.frame import Index
 from mq9.store.segments import Files, Known, Reader, Segment
-from mq9.store.tables import Checkpoint, Tables
+from mq9.store.tables import Checkpoint
 
 log = logging.getLogger("mq9")
 
@@ -29,6 +29,9 @@ class Found:
         sequence: of the last commit.
         segments: those that have something in them, in their order.
         empty: those that were made ahead, in their order.
+        unused: those that nothing is left in, or ever was, and that nobody needs.
+        missing: the numbers of those that should be there.
+        gap: the first of the commits that should be there and are not, 0 when none is missing.
         rows: what has changed in the tables since the checkpoint.
     """
 
@@ -36,12 +39,33 @@ class Found:
     sequence: int
     segments: list[Segment] = field(default_factory=list)
     empty: list[Segment] = field(default_factory=list)
+    unused: list[Segment] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)
+    gap: int = 0
     rows: dict[tuple[Table, bytes], bytes | None] = field(default_factory=dict)
 
+    def report(self) -> None:
+        """Say what is damaged."""
+        for number in self.missing:
+            log.error("segment %d of the journal is missing: its blocks are lost", number)
+        for segment in self.segments:
+            if segment.index is not None:
+                report(segment.index)
+        if self.gap:
+            log.error("the journal: commits from %d on are missing", self.gap)
 
-def find(files: Files, tables: Tables, checkpoint: Checkpoint) -> Found:
-    """Look at everything that is stored. Raises StoreFailedError, OSError."""
-    known = tables.segments()
+
+def find(files: Files, known: dict[int, Known], checkpoint: Checkpoint) -> Found:
+    """Look at everything that is stored, and change nothing.
+
+    Arguments:
+        files: the journal's.
+        known: what the tables know of segments.
+        checkpoint: what else they know.
+
+    Raises OSError.
+    """
+    known = dict(known)
     found = Found(checkpoint, checkpoint.sequence)
     tail = []
     for segment in files.found():
@@ -49,11 +73,10 @@ def find(files: Files, tables: Tables, checkpoint: Checkpoint) -> Found:
         if segment.number >= checkpoint.segment:
             tail.append(segment)
         elif segment.known is None:
-            files.remove(segment)  # nothing was left in it, and it was about to be used again
+            found.unused.append(segment)  # nothing was left in it, and it was about to be used again
         else:
             found.segments.append(segment)
-    for number in known:
-        log.error("segment %d of the journal is missing: its blocks are lost", number)
+    found.missing.extend(known)
     changes = _read_tail(files, tail, found)
     _apply(files, changes, found)
     return found
@@ -69,12 +92,11 @@ def read_index(reader: Reader, number: int, known: Known, salt: int) -> Index:
 
 
 def complete(index: Index, known: Known) -> None:
-    """Add to what was found in a segment what the tables know of it, and say what is damaged."""
+    """Add to what was found in a segment what the tables know of it."""
     if index.end < known.end:
         index.damage.append(f"segment {index.segment} is damaged from byte {index.end} on")
         index.lose(min(known.last_number, BLOCK_NUMBER_MAX) + 1)
     index.load_dropped(known.dropped)
-    report(index)
 
 
 def report(index: Index) -> None:
@@ -99,15 +121,13 @@ def _read_tail(files: Files, tail: list[Segment], found: Found) -> Changes:
         own = index.read(data, found.checkpoint.salt, found.checkpoint.sequence, before, last=not written)
         if index.end == 0:
             if written:
-                files.remove(segment)
+                found.unused.append(segment)
             else:
                 segment.index = index
                 found.empty.insert(0, segment)
             continue
         if segment.known is not None:
             complete(index, segment.known)
-        else:
-            report(index)
         segment.index = index
         segment.changed = True
         found.sequence = max(found.sequence, index.last_sequence)
@@ -116,7 +136,7 @@ def _read_tail(files: Files, tail: list[Segment], found: Found) -> Changes:
         changes = own + changes
     reader.close_all()
     if written and written[-1].index is not None and written[-1].index.first_sequence > sound:
-        log.error("the journal: commits from %d on are missing", sound)
+        found.gap = sound
     found.segments.extend(reversed(written))
     return changes
 

@@ -74,12 +74,34 @@ class Tables:
         # Whether the space is kept back; where it is not, nobody else may have what is left.
         self.has_reserve = False
 
-    def open(self) -> None:
-        """Open or create it, and make its file smaller when there is little left in it. Raises StoreFailedError, OSError."""
+    def open(self, *, may_replace: bool = True) -> None:
+        """Open or create it, and, if it may be replaced, make its file smaller when there is little left in it.
+
+        Raises StoreFailedError, OSError.
+        """
         lmdb_file.forget_unfinished(self._directory)
         self._open()
-        self._close_gaps()
+        if may_replace:
+            self._close_gaps()
         self._keep_reserve()
+
+    def open_to_read(self) -> None:
+        """Open one that nobody writes to, and change nothing. Raises StoreFailedError."""
+        try:
+            environment = lmdb.open(
+                str(self._directory),
+                map_size=self._map_bytes,
+                max_dbs=len(Table) + 3,
+                readonly=True,
+                create=False,
+                lock=False,
+            )
+            self._environment = environment
+            self._tables = {table: environment.open_db(table.value.encode(), create=False) for table in Table}
+            self._segments = environment.open_db(_SEGMENTS, create=False)
+            self._journal = environment.open_db(_JOURNAL, create=False)
+        except lmdb.Error as error:
+            raise StoreFailedError(f"cannot open the data in {self._directory}: {error}") from None
 
     def close(self) -> None:
         """Close it; calling that again does nothing."""
@@ -168,6 +190,7 @@ class Tables:
             self._open()
             self._failed = False
         try:
+            self.environment.reader_check()  # a backup that was killed would keep what it read from being used again
             with self.environment.begin(write=True) as transaction:
                 for (table, key), value in rows.items():
                     if value is None:
