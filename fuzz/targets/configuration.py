@@ -12,6 +12,7 @@ from typing import Final
 
 from fuzz.target import Target
 from mq9.server.config import ENVIRONMENT_PREFIX, Config, ConfigError
+from mq9.server.userconfig import PermissionsConfig, UserConfig
 
 # A file in memory, which is many times faster to write anew than one on a disk.
 _MEMORY: Final = os.memfd_create("mq9.toml")
@@ -35,9 +36,11 @@ def run(data: bytes) -> None:
         return
     # What was read would be read again.
     assert Config(**{key: getattr(config, key) for key in Config.__slots__}) == config
-    for key in Config.__slots__:
+    for key in set(Config.__slots__) - {"users", "default_permissions"}:
         value = getattr(config, key)
         assert value is None or isinstance(value, (str, bool, int, float)), key
+    assert all(isinstance(user, UserConfig) for user in config.users)
+    assert config.default_permissions is None or isinstance(config.default_permissions, PermissionsConfig)
 
 
 def seeds() -> Iterator[bytes]:
@@ -54,6 +57,17 @@ def seeds() -> Iterator[bytes]:
     yield b"\0PORT=1_0\nMAX_PAYLOAD= 5"
     yield b"[port]\nx = 1\n"
     yield b"port = 0x10\nhost = '''a\nb'''\n"
+    yield (
+        b'[[users]]\nname = "planner"\npassword = "p"\nmax_mailboxes = 1000\nmax_stored = 5\nmax_rate = 50\nmax_connections = 2\n'
+        b'[users.permissions]\nmailboxes = ["create", "send"]\npublish = ["a.>", "b"]\nsubscribe = "_INBOX.>"\nallow_responses = true\n'
+    )
+    yield (
+        b'[[users]]\nnkey = "UD466L6EBCM3YY5HEGHJANNTN4LSKTSUXTH7RILHCKEQMQHTBNLHJJXT"\nmax_subscriptions = 3\n'
+        b'[[users]]\nname = "b"\ntoken = "t"\n[users.permissions]\nallow_responses = {max = 5, expires = 1.5}\n'
+        b'publish = {allow = ["a"], deny = ["a.*"]}\nsubscribe = {deny = "x queue"}\n[default_permissions]\nmailboxes = "all"\n'
+    )
+    yield b'[[users]]\nname = "a"\npassword = "$2b$11$k5zPdf/tMkGfMVQj/NtCbOlChikWBdEkHA5MhH0QBEsX95F9N5FIe"\nmailboxes = []\n'
+    yield b'[[users]]\nname = "a"\ntoken = "x"\n[[users]]\nname = "a"\ntoken = "x"\n[users.permissions]\npublish = 5\n'
     yield b"\xff"
     yield b"a = " + b"[" * 200
 
