@@ -20,6 +20,8 @@ cdef class Mailbox(Named):
     cdef readonly uint64_t size
     cdef Level* levels[LEVELS + 1]         # the last one holds the messages that are not visible yet
     cdef readonly uint64_t count
+    cdef uint64_t arriving_bytes           # bytes of the records that are not durable yet
+    cdef uint32_t arriving                 # how many those are
     cdef readonly uint32_t ttl_s           # 0: never
     cdef readonly bint public
     cdef readonly bint owner_only          # nobody but its owner may do more than send

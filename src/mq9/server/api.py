@@ -136,6 +136,9 @@ class Api:
         return mailbox is None or session.owns(mailbox)
 
     def _create(self, session: MailSession, reply: bytes | None, body: bytes) -> None:
+        if session.creates is not None and not session.creates.take(self._now() / 1_000):
+            sentence = f"one client may create at most {int(session.creates.rate)} mailboxes in a second"
+            raise ProtocolError(429, sentence, "max_create_rate")
         request = CreateRequest.parse(body)
         operations.create(
             self._office,

@@ -15,6 +15,7 @@ class MailHub(Hub):
     office: PostOffice
     api: Api
     backlog_max: int
+    header_max: int
     throttled: list[MailSession]
     want_blocks: Callable[[], None]
     failed: Callable[[], None]

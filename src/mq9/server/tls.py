@@ -177,10 +177,13 @@ class Tls:
 
     def greet(self, greeter: _Greeter, transport: asyncio.Transport) -> None:
         """Begin with a new connection."""
-        if len(self._hub.sessions) + len(self._greetings) >= self._hub.connections_max:
+        peer = transport.get_extra_info("peername")
+        address = peer[0] if isinstance(peer, tuple) else ""
+        full = len(self._hub.sessions) + len(self._greetings) >= self._hub.connections_max
+        if full or self._hub.addresses.has_too_many(address, self._hub.address_connections_max):
             session = self._new_session()
             transport.write(session.introduce(transport) + b"-ERR 'maximum connections exceeded'\r\n")
-            self._hub.count_refusal("maximum connections")
+            self._hub.count_refusal("maximum connections" if full else "maximum connections of an address")
             transport.close()
             return
         failure = _Failure(transport)
