@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mq9.server.addresses import Addresses
 from mq9.server.userconfig import UserConfig
 from tests.server.support import ThreadedServer, body_of, create, publish, request, until
+from tests.support.certificates import Certificates
 from tests.support.rawclient import RawClient
 from tests.support.secrets import password
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 # What a record has besides the payload (mailboxes/format.pxd).
 RECORD_HEAD = 32
@@ -97,6 +100,35 @@ def test_connections_of_one_address() -> None:
         clients[0].finish()
         clients[0].rest()
         stack.enter_context(RawClient(port).connect())
+
+
+def test_addresses_that_count_as_one() -> None:
+    """Of IPv6 a subscriber has a whole network, in which there are more addresses than anybody can count."""
+    addresses = Addresses()
+    assert addresses.enter("2001:db8:1:2::1", 2)
+    assert addresses.enter("2001:db8:1:2:ffff::9", 2)
+    assert not addresses.enter("2001:db8:1:2::3", 2)
+    assert addresses.has_too_many("2001:db8:1:2::3", 2)
+    assert addresses.enter("2001:db8:1:3::1", 2)
+    assert addresses.enter("192.0.2.1", 1)
+    assert not addresses.enter("::ffff:192.0.2.1", 1)
+    addresses.leave("2001:db8:1:2::1")
+    assert addresses.enter("2001:db8:1:2::3", 2)
+    assert addresses.enter("192.0.2.1", 0), "0 is no limit"
+
+
+def test_connections_of_one_address_over_tls(tmp_path: Path) -> None:
+    """They are counted before the handshake, which is work."""
+    certificates = Certificates.make(tmp_path)
+    with Limited(max_address_connections=1, **certificates.configuration()) as broker:
+        with RawClient(broker.server.port) as client:
+            client.opened()
+            client.secure(certificates.context()).connect()
+            with RawClient(broker.server.port) as one_more:
+                one_more.opened()
+                assert one_more.rest() == [b"-ERR 'maximum connections exceeded'"]
+            assert client.fence() == []
+        assert broker.reached("max_address_connections") == 1
 
 
 def test_connections_in_all() -> None:

@@ -71,4 +71,4 @@ def network_of(address: str) -> str:
         return address
     if found.ipv4_mapped is not None:
         return str(found.ipv4_mapped)
-    return str(ipaddress.ipnetwork_of((found, 64), strict=False))
+    return str(ipaddress.ip_network((found, 64), strict=False))
