@@ -17,8 +17,9 @@ run: setup
 demo: setup
 	$(BIN)/python examples/quickstart.py
 
+# Many tests wait for something: three of them go on at a time, those of a file one after the other.
 test: setup
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(PYTEST)
 
 test-clients: clients
 	$(BIN)/python -m pytest -m clients --durations=12 $(PYTEST)

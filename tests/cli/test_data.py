@@ -47,7 +47,7 @@ def test_a_broker_is_moved_with_two_commands(tmp_path: Path, box: str) -> None:
     code, said, complained = run("check", "moved", where=tmp_path)
     assert (code, said, complained) == (
         0,
-        "moved: 1 segments, 2 blocks, 2 messages, 1 rows; nothing damaged\n",
+        "moved: 1 segments, 2 blocks, 2 messages, 2 rows; nothing damaged\n",
         "",
     )
     with BrokerProcess(tmp_path / "moved") as broker, Post(broker.url) as post:
@@ -59,7 +59,7 @@ def test_damage_is_told_a_line_for_each_and_by_the_exit_code(tmp_path: Path, box
     data = segment.read_bytes()
     segment.write_bytes(data.replace(b"hello", b"hallo"))
     expected = [
-        "the blocks of commit 2 in segment 1 do not match their checksum",
+        "the blocks of commit 3 in segment 1 do not match their checksum",
         "block 1 does not match its checksum",
     ]
     code, said, complained = run("check", "mq9-data", where=tmp_path)

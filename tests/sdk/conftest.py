@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import warnings
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def nothing_left_for_the_collector() -> Iterator[None]:
     """Collect garbage within the test that made it, so that a socket or task left open fails that one."""
+    with warnings.catch_warnings(action="ignore"):
+        gc.collect()  # what another room's tests have left
     yield
     gc.collect()
 

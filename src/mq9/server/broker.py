@@ -130,6 +130,8 @@ class Server:
         log.addFilter(self._quiet)
         if self._steady is not None and not continued:
             self.committer.put_row(Table.META, CLOCK_KEY, self._steady.pack())
+        # What the broker before had not come to: nothing else may happen for long.
+        self.rewriter.wake()
         self._check_alive()
 
     def leave(self) -> None:

@@ -21,6 +21,7 @@ from mq9.mailboxes.format import (
     open_row,
     record_places,
 )
+from mq9.server.clock import CLOCK_KEY, SteadyClock
 from mq9.store.contract import StoreFailedError, Table
 from mq9.store.inspection import Inspection
 
@@ -96,11 +97,13 @@ class _Check:
     def _marks(self) -> Marks | None:
         found = None
         for key, value in self._rows(Table.META):
-            if key == MARKS_KEY:
-                try:
+            try:
+                if key == MARKS_KEY:
                     found = Marks.unpack(value)
-                except DamagedError as error:
-                    self._say(f"row {key.decode()} of table {Table.META.value} {error}")
+                elif key == CLOCK_KEY:
+                    SteadyClock().take_up(value)
+            except DamagedError as error:
+                self._say(f"row {key.decode()} of table {Table.META.value} {error}")
         return found
 
     def _living_mailboxes(self) -> set[int]:
