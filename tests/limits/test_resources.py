@@ -108,7 +108,6 @@ def test_addresses_that_count_as_one() -> None:
     assert addresses.enter("2001:db8:1:2::1", 2)
     assert addresses.enter("2001:db8:1:2:ffff::9", 2)
     assert not addresses.enter("2001:db8:1:2::3", 2)
-    assert addresses.has_too_many("2001:db8:1:2::3", 2)
     assert addresses.enter("2001:db8:1:3::1", 2)
     assert addresses.enter("192.0.2.1", 1)
     assert not addresses.enter("::ffff:192.0.2.1", 1)
@@ -118,17 +117,28 @@ def test_addresses_that_count_as_one() -> None:
 
 
 def test_connections_of_one_address_over_tls(tmp_path: Path) -> None:
-    """They are counted before the handshake, which is work."""
+    """They are counted from before the handshake, which is work."""
     certificates = Certificates.make(tmp_path)
     with Limited(max_address_connections=1, **certificates.configuration()) as broker:
         with RawClient(broker.server.port) as client:
             client.opened()
+            with RawClient(broker.server.port) as one_more:
+                one_more.opened()
+                assert one_more.rest() == [b"-ERR 'maximum connections exceeded'"]
             client.secure(certificates.context()).connect()
             with RawClient(broker.server.port) as one_more:
                 one_more.opened()
                 assert one_more.rest() == [b"-ERR 'maximum connections exceeded'"]
             assert client.fence() == []
-        assert broker.reached("max_address_connections") == 1
+        assert broker.reached("max_address_connections") == 2
+        until(lambda: not broker.server.hub.sessions, "it has left")
+        with RawClient(broker.server.port) as no_tls:
+            no_tls.opened()
+            no_tls.send(b"this is no handshake\r\n")
+            no_tls.bytes_until_hung_up()
+        with RawClient(broker.server.port) as client:
+            client.opened()
+            client.secure(certificates.context()).connect()
 
 
 def test_connections_in_all() -> None:

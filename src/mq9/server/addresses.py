@@ -26,7 +26,3 @@ class Addresses:
         self._connections[network] -= 1
         if not self._connections[network]:
             del self._connections[network]
-
-    def has_too_many(self, address: str, most: int) -> bool:
-        """Whether one more connection of `address` would be one too many (0: no limit)."""
-        return 0 < most <= self._connections.get(network_of(address), 0)
