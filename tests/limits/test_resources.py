@@ -405,8 +405,11 @@ def test_groups_in_all() -> None:
         box, theirs = create(client), create(bystander)
         request(client, FETCH + box, {"group_name": "one", "config": {"max_wait_ms": 0}})
         assert refusal(client, FETCH + box, {"group_name": "two"}) == (429, "the broker has at most 1 groups")
+        client.send(f"SUB {MESSAGES}{box} one 1\r\nSUB {MESSAGES}{box} two 2\r\n".encode())
+        refused = f'-ERR \'Permissions Violation for Subscription to "{MESSAGES}{box}" using queue "two"\''
+        assert client.fence() == [refused.encode()]
         assert "msg_id" in request(bystander, MESSAGES + theirs, b"x")
-        assert broker.reached("max_total_groups") == 1
+        assert broker.reached("max_total_groups") == 2
         request(client, "$mq9.AI.MAILBOX.REMOVE." + box)
         assert broker.metric("mq9_groups") == 0
         assert len(request(bystander, FETCH + theirs, {"group_name": "one"})["messages"]) == 1
@@ -472,11 +475,56 @@ def test_waiting_fetches_in_all() -> None:
         assert len(json.loads(body_of(frame))["messages"]) == 1
 
 
+def test_fetches_of_one_client() -> None:
+    with limited(max_requests=2) as (broker, client, bystander):
+        box = create(client)
+        got = answers(client, [publish(f"$mq9.AI.MAILBOX.LIST.{box}", b"", "in.1") for _ in range(5)])
+        refused = [answer for answer in got if "error" in answer]
+        assert len(refused) == 3
+        assert {(answer["code"], answer["error"]) for answer in refused} == {
+            (429, "at most 2 fetches of one client may be under way")
+        }
+        unharmed(bystander)
+        assert broker.reached("max_requests") == 3
+
+
+# clients that do not read, do not answer, or are faster than the disk
+
+
+def test_a_subscriber_that_does_not_read() -> None:
+    with limited(max_pending=1 << 20) as (broker, client, bystander):
+        client.send(b"SUB flood 1\r\n")
+        assert client.fence() == []
+        for _ in range(400):
+            bystander.send(b"PUB flood 65536\r\n" + b"x" * 65536 + b"\r\n")
+        assert bystander.fence() == []
+        client.bytes_until_hung_up()
+        unharmed(bystander)
+        assert broker.reached("max_pending") == 1
+
+
+def test_a_client_that_answers_no_ping() -> None:
+    with limited() as (broker, client, bystander):
+        client.answers_pings = False
+
+        def minutes_pass() -> None:
+            for session in list(broker.server.hub.sessions.values())[:1]:
+                for minutes in range(0, 12, 2):
+                    session.check_alive(broker.loop.time() + 60 * minutes, 120.0, 2)
+
+        broker.call(minutes_pass)
+        assert client.rest()[-1:] == [b"-ERR 'Stale Connection'"]
+        unharmed(bystander)
+        assert broker.reached("ping_max") == 1
+
+
 # users
 
 
 def test_limits_of_users_are_counted() -> None:
-    anna = UserConfig("anna", password="anna", max_mailboxes=1, max_stored=100, max_connections=1, max_subscriptions=4)
+    anna = UserConfig(
+        "anna", password="anna", max_mailboxes=1, max_stored=100, max_connections=1, max_subscriptions=4, max_rate=1000
+    )
     with Limited(users=(anna, UserConfig("other", password="other"))) as broker:
         port = broker.server.port
         with (
@@ -493,5 +541,8 @@ def test_limits_of_users_are_counted() -> None:
                 one_more.send(b"CONNECT " + json.dumps(password("anna")).encode() + b"\r\n")
                 assert one_more.rest() == [b"-ERR 'maximum account active connections exceeded'"]
             unharmed(other)
+            client.send(publish("in", b"x") * 1_100)
+            client.fence()
+            assert broker.reached("users.max_rate") >= 1
             names = ("max_mailboxes", "max_stored", "max_subscriptions", "max_connections")
             assert [broker.reached(f"users.{name}") for name in names] == [1, 1, 1, 1]

@@ -215,14 +215,16 @@ class Api:
         request = protocol.AckRequest.parse(body, rest.decode())
         self._leasing.acknowledge(session, mailbox, request, _ACK + rest, reply)
 
-    def join(self, mailbox: Mailbox, queue: bytes) -> Group | None:
+    def join(self, session: MailSession, mailbox: Mailbox, queue: bytes) -> Group | None:
         """The group that a subscription with a queue group joins, or None when that is refused."""
         try:
             name = queue.decode()
             if protocol.bad_group_name(name) is None:
                 return self._leasing.join(mailbox, queue)
-        except (UnicodeDecodeError, ProtocolError):
+        except UnicodeDecodeError:
             return None
+        except ProtocolError as error:
+            session.count_limit(error)
         return None
 
     def left(self, session: MailSession) -> None:

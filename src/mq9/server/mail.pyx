@@ -409,9 +409,13 @@ cdef class MailSession(Session):
         if reply is not None:
             self.respond_error(reply, error)
             return
+        self.count_limit(error)
+        self.refuse_publish(subject, len(subject))
+
+    def count_limit(self, error not None):
+        """If a ProtocolError says that this client has reached a limit, count that."""
         if error.limit is not None:
             self.hub.reach(error.limit)
-        self.refuse_publish(subject, len(subject))
 
     def respond(self, bytes reply, bytes body not None):
         """Send `body` to the reply subject of a request of this client, if it listens there; nobody else gets it."""
@@ -424,8 +428,7 @@ cdef class MailSession(Session):
             error.sentence.encode(), error.code
         )
         self.note_refusal(str(error.code), f"{error.code} {error.sentence}")
-        if error.limit is not None:
-            self.hub.reach(error.limit)
+        self.count_limit(error)
         self._respond(reply, len(reply), len(block), block + (body or error.reply()))
 
     def listens(self, bytes reply not None):
@@ -475,7 +478,7 @@ cdef class MailSession(Session):
         if mask == 0:
             return False
         if queue is not None:
-            group = self.mail.api.join(mailbox, queue)
+            group = self.mail.api.join(self, mailbox, queue)
             if group is None:
                 return False
         receiver = MailReceiver()
