@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import urllib.request
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -546,3 +548,40 @@ def test_limits_of_users_are_counted() -> None:
             assert broker.reached("users.max_rate") >= 1
             names = ("max_mailboxes", "max_stored", "max_subscriptions", "max_connections")
             assert [broker.reached(f"users.{name}") for name in names] == [1, 1, 1, 1]
+
+
+# changing them
+
+
+def test_limits_change_without_a_restart() -> None:
+    """For those who are connected, too; what is there stays."""
+    with limited() as (broker, client, bystander):
+        box, second = create(client), create(client)
+        for _ in range(2):
+            request(client, MESSAGES + box, b"x", {"Nats-Msg-Id": "1"})
+            request(client, MESSAGES + box, b"x")
+        lower = {"max_mailboxes": 1, "max_mailbox_messages": 2, "max_header_size": 100, "max_message_ids": 0}
+        lower |= {"max_total_groups": 1, "max_unfinished": 1, "max_subscriptions": 2, "max_address_connections": 1}
+        changed = replace(broker.server.config, **lower)
+        asyncio.run_coroutine_threadsafe(broker.server.reload(changed), broker.loop).result(10)
+        assert {limit: broker.metric(f'mq9_limit{{limit="{limit}"}}') for limit in lower} == lower
+        assert refusal(client, CREATE)[0] == 429
+        assert refusal(client, MESSAGES + box, b"x")[0] == 429
+        assert refusal(client, MESSAGES + second, b"x", headers_of_size(101))[0] == 413
+        assert refusal(client, MESSAGES + second, b"x", {"Nats-Msg-Id": "2"})[0] == 429
+        ask = {"group_name": "one", "config": {"max_wait_ms": 0}}
+        assert len(request(client, FETCH + box, ask)["messages"]) == 1
+        assert refusal(client, FETCH + box, ask)[0] == 429
+        assert refusal(client, FETCH + box, ask | {"group_name": "two"})[0] == 429
+        assert len(request(client, "$mq9.AI.MAILBOX.LIST." + box)["messages"]) == 3
+        client.send(b"SUB a 1\r\nSUB b 2\r\nSUB c 3\r\n")
+        assert client.fence() == [b"-ERR 'maximum subscriptions exceeded'"]
+        client.send(b"UNSUB 1\r\nUNSUB 2\r\n")
+        with RawClient(broker.server.port) as one_more:
+            one_more.opened()
+            assert one_more.rest() == [b"-ERR 'maximum connections exceeded'"]
+        rates = replace(broker.server.config, max_create_rate=1, max_mailboxes=100)
+        asyncio.run_coroutine_threadsafe(broker.server.reload(rates), broker.loop).result(10)
+        create(bystander)
+        assert refusal(bystander, CREATE) == (429, "one client may create at most 1 mailboxes in a second")
+        create(client)
