@@ -560,7 +560,12 @@ def test_limits_change_without_a_restart() -> None:
         for _ in range(2):
             request(client, MESSAGES + box, b"x", {"Nats-Msg-Id": "1"})
             request(client, MESSAGES + box, b"x")
-        lower = {"max_mailboxes": 1, "max_mailbox_messages": 2, "max_header_size": 100, "max_message_ids": 0}
+        lower: dict[str, Any] = {
+            "max_mailboxes": 1,
+            "max_mailbox_messages": 2,
+            "max_header_size": 100,
+            "max_message_ids": 0,
+        }
         lower |= {"max_total_groups": 1, "max_unfinished": 1, "max_subscriptions": 2, "max_address_connections": 1}
         changed = replace(broker.server.config, **lower)
         asyncio.run_coroutine_threadsafe(broker.server.reload(changed), broker.loop).result(10)

@@ -134,6 +134,10 @@ def test_a_client_that_asks_for_more_than_the_disk_can_do_is_made_to_wait(tmp_pa
             other.fence()
         for _ in range(200):
             assert other.fence() == []  # others are served while the client waits
+        assert (
+            request(other, f"$mq9.AI.MAILBOX.LIST.{fence}")["messages"] == []
+        )  # who asks for nothing to be stored least of all
+        assert other.fence() == []
         # One read of the socket may go past the limit, no more: 5,500 requests of 48 bytes.
         assert broker.server.office.backlog < (1 << 18) + 5_500 * 512
         assert broker.call(lambda: len(broker.server.hub.throttled)) == 1
