@@ -153,11 +153,13 @@ def test_connections_in_all() -> None:
 
 
 def test_a_client_that_does_not_say_who_it_is() -> None:
-    with Limited(auth_timeout=0.05, users=(UserConfig("anna", password="anna"),)) as broker:
-        with RawClient(broker.server.port) as silent:
-            silent.opened()
-            assert silent.rest() == [b"-ERR 'Authentication Timeout'"]
-        with RawClient(broker.server.port).connect(**password("anna")) as client:
+    with Limited(users=(UserConfig("anna", password="anna"),)) as broker:
+        port = broker.server.port
+        with RawClient(port).connect(**password("anna")) as client:
+            broker.call(lambda: setattr(broker.server.access, "patience_s", 0.05))
+            with RawClient(port) as silent:
+                silent.opened()
+                assert silent.rest() == [b"-ERR 'Authentication Timeout'"]
             unharmed(client)
         assert broker.reached("auth_timeout") == 1
 
