@@ -105,6 +105,7 @@ cdef class ByteMap:
         if item != NULL:
             prefetch(item)
             prefetch(<char*>item + CACHE_LINE)
+            prefetch(<char*>item + 2 * CACHE_LINE)
         hash_ = self._expected[EXPECTED_NAME]
         item = self._buckets[hash_ & self._mask]
         if item != NULL:
