@@ -71,6 +71,7 @@ DELAY_MAX_S: Final = TTL_MAX_S
 MAIL_ID_BYTES_MAX: Final = 128
 DESC_BYTES_MAX: Final = 1_024
 REQUEST_BYTES_MAX: Final = 65_536
+JSON_DEPTH_MAX: Final = 32
 FETCH_LIMIT_DEFAULT: Final = 100
 FETCH_LIMIT_MAX: Final = 1_000
 TAGS_MAX: Final = 64
@@ -98,6 +99,8 @@ DELIVER: Final = ("earliest", "latest", "from_time", "from_id")
 ACK_OPERATIONS: Final = ("ack", "nack", "extend", "dead", "revive")
 
 _DECODER = json.JSONDecoder()
+# What says how deep JSON is nested: brackets, outside of strings. Nothing of it can fail half-way, so it takes linear time.
+_NESTING = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
 _GROUP_NAME = re.compile(r"[^\s*>\x00-\x1f\x7f]+")
 _SECRET = re.compile(r"([md]-[a-z2-7]{4})[a-z2-7]{22}")
 _MAIL_ID = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*", re.ASCII)
@@ -119,12 +122,14 @@ class ProtocolError(Exception):
     Arguments:
         code: one of the codes of docs/protocol.md §3 (400, 403, 404, 409, 413, 429, 503, 507).
         sentence: what was wrong, for the person who sent it; says nothing that they did not already know.
+        limit: the configuration key of the limit that was reached, when that is why.
     """
 
-    def __init__(self, code: int, sentence: str) -> None:
+    def __init__(self, code: int, sentence: str, limit: str | None = None) -> None:
         super().__init__(sentence)
         self.code = code
         self.sentence = sentence
+        self.limit = limit
 
     def reply(self) -> bytes:
         """The JSON body of the refusal."""
@@ -166,6 +171,20 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
+def _nested_too_deeply(text: str) -> bool:
+    """Whether JSON has more than JSON_DEPTH_MAX lists and objects within each other."""
+    if text.count("[") + text.count("{") <= JSON_DEPTH_MAX:
+        return False
+    depth = 0
+    for found in _NESTING.finditer(text):
+        first = found[0][0]
+        depth += first in "[{"
+        depth -= first in "]}"
+        if depth > JSON_DEPTH_MAX:
+            return True
+    return False
+
+
 class _Body:
     """A request's JSON object, read key by key; each reader raises a 400 that names the key it did not like."""
 
@@ -178,8 +197,11 @@ class _Body:
         if len(body) > REQUEST_BYTES_MAX:
             raise ProtocolError(413, f"a request must have at most {REQUEST_BYTES_MAX} bytes")
         try:
-            value = _DECODER.decode(body.decode()) if body.strip() else {}
-        except (ValueError, RecursionError):
+            text = body.decode()
+            if _nested_too_deeply(text):
+                raise ProtocolError(400, f"a request must not be nested more than {JSON_DEPTH_MAX} deep")
+            value = _DECODER.decode(text) if body.strip() else {}
+        except ValueError:
             raise ProtocolError(400, "the request is not valid JSON") from None
         if not isinstance(value, dict):
             raise ProtocolError(400, "the request must be a JSON object")

@@ -14,6 +14,7 @@ from mq9.cli import mq9 as command
 from mq9.cli.exits import Exit
 from mq9.protocol import AckRequest, CreateRequest, FetchRequest, LeaseRequest, ListRequest
 from mq9.server.config import Config
+from mq9.server.limits import LIMIT_OF_REFUSAL, LIMITS
 from mq9.server.reloading import RELOADED
 from mq9.server.userconfig import PermissionsConfig, Responses, SubjectLists, UserConfig
 from tests.house.source import ROOT, files, package_files
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 PROTOCOL: Final = ROOT / "docs" / "protocol.md"
 COMMAND_LINE: Final = ROOT / "docs" / "command-line.md"
 CONFIGURATION: Final = ROOT / "docs" / "configuration.md"
+LIMIT_PAGE: Final = ROOT / "docs" / "limits.md"
 REQUIRED: Final = (
     "README.md",
     "CHANGELOG.md",
@@ -156,6 +158,49 @@ def test_what_takes_effect_without_a_restart_is_marked() -> None:
     marked = set(re.findall(r"(?m)^\| `(\w+)` ↻ \|", said))
     marked |= {field.name for field in fields(Config) if re.search(rf"(?m)^\| (?:`\w+`, )?`{field.name}`", whole)}
     assert marked == RELOADED
+
+
+def limit_rows() -> dict[str, list[str]]:
+    """The rows of the tables of limits: for each limit its default, what it counts, what is past it, and where else it is seen."""
+    rows = re.findall(r"(?m)^\| `([\w.]+)` \| (.*) \|$", text(LIMIT_PAGE))
+    assert len(rows) == len(dict(rows)), "a limit is there twice"
+    return {name: rest.split(" | ") for name, rest in rows}
+
+
+def test_the_page_of_limits_has_each_and_no_other() -> None:
+    assert set(limit_rows()) == set(LIMITS)
+    assert set(LIMIT_OF_REFUSAL.values()) <= set(LIMITS)
+
+
+def test_every_key_that_is_a_most_is_a_limit() -> None:
+    assert {field.name for field in fields(Config) if field.name.startswith("max_")} - set(LIMITS) == {
+        "max_closed_clients"  # of what the broker keeps for itself
+    }
+    of_users = {f"users.{field.name}" for field in fields(UserConfig) if field.name.startswith("max_")}
+    assert of_users == {limit for limit in LIMITS if limit.startswith("users.")}
+
+
+@pytest.mark.parametrize("limit", [limit for limit in LIMITS if not limit.startswith("users.")])
+def test_the_page_of_limits_has_their_defaults(limit: str) -> None:
+    default, *rest = limit_rows()[limit]
+    assert len(rest) == 3
+    assert default.removesuffix(" (none)") == str(getattr(Config(), limit))
+    assert re.search(
+        rf"(?m)^\| `{limit}`(?: ↻)? \| `{re.escape(default.removesuffix(' (none)'))}` \|", text(CONFIGURATION)
+    )
+
+
+def test_the_metrics_that_the_page_of_limits_names_are_there() -> None:
+    named = set(re.findall(r"`(mq9_\w+)", text(LIMIT_PAGE)))
+    said = text(ROOT / "src" / "mq9" / "server" / "metrics.py")
+    assert {name for name in named if f'"{name.removesuffix("_total")}"' not in said} == set()
+
+
+@pytest.mark.parametrize("limit", [limit for limit in LIMITS if limit not in LIMIT_OF_REFUSAL.values()])
+def test_every_limit_is_counted_somewhere(limit: str) -> None:
+    sources = [path for path in package_files(".py", ".pyx") if path.name != "limits.py"]
+    counted = re.compile(rf'(?:reach\(|, |== )"{re.escape(limit)}"(?:[):]| else)')
+    assert any(counted.search(path.read_text("utf-8")) for path in sources)
 
 
 def _documents() -> list[Path]:

@@ -120,6 +120,38 @@ def test_a_sender_that_outruns_the_disk_is_made_to_wait(tmp_path: Path) -> None:
         assert broker.call(lambda: len(broker.server.hub.throttled)) == 0
 
 
+def test_a_client_that_asks_for_more_than_the_disk_can_do_is_made_to_wait(tmp_path: Path) -> None:
+    """What is no message waits for the disk, too: creations, deletions, acks."""
+    store = StuckStore(tmp_path / "data")
+    store.open_door.set()
+    with ThreadedServer(store, max_backlog=1 << 18) as broker, broker.client() as client, broker.client() as other:
+        fence = create(client)
+        store.open_door.clear()
+        flood = b"SUB in.1 1\r\n" + publish("$mq9.AI.MAILBOX.CREATE", b"{}", "in.1") * 40_000
+        sent = threading.Thread(target=client.send, args=(flood,))
+        sent.start()
+        while broker.server.office.backlog <= 1 << 18:
+            other.fence()
+        for _ in range(200):
+            assert other.fence() == []  # others are served while the client waits
+        assert (
+            request(other, f"$mq9.AI.MAILBOX.LIST.{fence}")["messages"] == []
+        )  # who asks for nothing to be stored least of all
+        assert other.fence() == []
+        # One read of the socket may go past the limit, no more: 5,500 requests of 48 bytes.
+        assert broker.server.office.backlog < (1 << 18) + 5_500 * 512
+        assert broker.call(lambda: len(broker.server.hub.throttled)) == 1
+        assert broker.server.hub.reached["max_backlog"] == 1
+        store.open_door.set()
+        for _ in range(40_000):
+            assert client.frame() is not None
+        sent.join(30)
+        assert not sent.is_alive()
+        assert len(broker.server.office.mailboxes) == 40_001
+        assert "msg_id" in request(other, f"$mq9.AI.MAILBOX.MSG.{fence}", b"x")
+        assert broker.call(lambda: broker.server.office.backlog) == 0
+
+
 def test_a_silent_client_is_asked_and_then_given_up() -> None:
     with ThreadedServer() as broker, broker.client() as silent, broker.client() as busy:
         silent.answers_pings = False

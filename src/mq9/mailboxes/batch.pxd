@@ -47,7 +47,7 @@ cdef class Batch:
     cdef list marks                        # (block, offset) of the records that it marks as dead
     cdef Py_ssize_t rows_marked            # how many of its rows, the last ones, are those marks
     cdef Py_ssize_t _keyed_at
-    cdef size_t size           # bytes of the records of its messages
+    cdef size_t size           # bytes of the records of its messages, and what its effects count for
 
     cdef void _release(self) noexcept
     cdef bytes key_of(self, size_t at)

@@ -83,6 +83,8 @@ cdef class Group:
     cdef list starting         # msg_ids that are to be looked at still because it starts over, the last one first; None: it does not
     cdef uint64_t _start_id    # where it starts over
     cdef bint receivers_first
+    cdef Py_ssize_t counted    # its part in what the ledger says is unfinished
+    cdef bint full             # for as long as it leases: no message that it has never had may be chosen
     cdef bint stirred          # it may have something to give to those who wait
     cdef size_t _tidy_at
     cdef list _untidy          # msg_ids of which it is to be seen still whether they are gone; None: none are
@@ -131,6 +133,8 @@ cdef class Ledger:
     cdef object _wants_run
     cdef object _wake
     cdef readonly uint64_t groups
+    cdef readonly uint64_t unfinished      # messages that all groups were given and have not finished, by what was stored last
+    cdef public uint64_t unfinished_max    # of those, how many one group may have when it leases more
     cdef readonly object stirred           # groups that have something to give to those who wait
 
     cdef int mark(self, Group group) except -1

@@ -11,6 +11,8 @@ LEASE_RAN_OUT: bytes
 class Ledger:
     timers: Timers
     groups: int
+    unfinished: int
+    unfinished_max: int
     slice_max: int
     stirred: deque[Group]
     def __init__(

@@ -274,7 +274,7 @@ cdef class Group:
             choice.open = NULL
             choice.rank = rank
             entry = NULL
-            if level.last_id > self.cursors[rank]:
+            if level.last_id > self.cursors[rank] and not self.full:
                 level_seek(level, self.cursors[rank], &cursor)
                 entry = level_peek(&cursor, now)
                 while entry != NULL and entry.msg_id <= self.overlap and entry.msg_id in self.open:
@@ -350,13 +350,14 @@ cdef class Group:
             holder: the client's number.
             now: Unix ms.
 
-        Returns the Handout, or None when there is nothing to give.
+        Returns the Handout, or None when there is nothing to give. A group that is full gives only what it had given before.
         """
         cdef Handout handout = None
         cdef Choice choice
         cdef Open* item
         cdef size_t size = 0, cost
         cdef uint64_t until = passed(now, lease_ms)
+        self.full = <uint64_t>len(self.open) >= self.ledger.unfinished_max
         while (handout is None or handout.count < limit) and self.peek((1 << LEVELS) - 1, now, &choice):
             cost = <size_t>choice.entry.size * 4 // 3 + ITEM_OVERHEAD
             if handout is None:
@@ -370,6 +371,8 @@ cdef class Group:
             item.holder = holder
             item.attempts += 1
             size += cost
+            self.full = <uint64_t>len(self.open) >= self.ledger.unfinished_max
+        self.full = False
         if handout is not None:
             handout.watch(until)
             self.touch(handout)

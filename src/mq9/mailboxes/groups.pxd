@@ -52,6 +52,7 @@ cdef class Groups(Ledger):
     cdef int dismantle(self, Py_ssize_t budget) except -1
     cdef set _write_group(self, Group group, list rows)
     cdef bytes _row_of(self, Handout handout)
+    cdef int _recount(self, Group group) except -1
     cdef int _leave(self, Fetch fetch) except -1
     cdef int _list_loaded(self) except -1
     cdef int _dispatch(self, Group group, uint64_t now) except -1

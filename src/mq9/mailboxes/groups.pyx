@@ -107,6 +107,7 @@ cdef class Groups(Ledger):
 
     def __init__(self, timers, has_work, wants_run, wake):
         Ledger.__init__(self, timers, has_work, wants_run, wake)
+        self.unfinished_max = <uint64_t>1 << 62
         self._deferred = []
         self._mailboxes = {}
         self._ended = deque()
@@ -120,6 +121,17 @@ cdef class Groups(Ledger):
     def find(self, Mailbox mailbox not None, bytes name not None):
         """The group of this name, or None."""
         return None if mailbox.groups is None else mailbox.groups.by_name.get(name)
+
+    def is_full(self, Group group not None):
+        """Whether the group has as many unfinished messages as it may have."""
+        return <uint64_t>len(group.open) >= self.unfinished_max
+
+    cdef int _recount(self, Group group) except -1:
+        """See how many messages of the group are unfinished now."""
+        if not group.gone:
+            self.unfinished += len(group.open) - group.counted
+            group.counted = len(group.open)
+        return 0
 
     def create(self, Mailbox mailbox not None, bytes name not None, uint64_t from_id):
         """A new group, whose first message is the first one from `from_id` on. It must not exist."""
@@ -335,6 +347,7 @@ cdef class Groups(Ledger):
             tuple([group.cursors[rank] for rank in range(LEVELS)]),
         )
         rows.append((Table.GROUPS, row.key, row.pack()))
+        self._recount(group)
         for handout in changed:
             handout.changed = False
             key = group_key(group.mailbox.number, group.number, handout.number)
@@ -410,6 +423,7 @@ cdef class Groups(Ledger):
         waiting = list(book.readers)
         for group in book.by_name.values():
             group.gone = True
+            self.unfinished -= group.counted
             if group.fetches:
                 waiting.extend(group.fetches)
                 group.fetches = None
@@ -548,6 +562,7 @@ cdef class Groups(Ledger):
                     if item.state != LEASED and not group.is_there(msg_id, now):
                         group.drop(handout, item)
             group.overlap = max(group.open, default=0)
+            self._recount(group)
         self._loaded = []
         self._list_loaded()
 

@@ -4,6 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from mq9.mailboxes.batch cimport Batch
 from mq9.mailboxes.blocks cimport BlockCache, BlockTable
+from mq9.mailboxes.capacity cimport Capacity
 from mq9.mailboxes.delivery cimport Delivery
 from mq9.mailboxes.dedup cimport Repeats, Seen
 from mq9.mailboxes.drops cimport DropIds
@@ -25,6 +26,7 @@ cdef class PostOffice:
     cdef readonly BlockTable blocks
     cdef readonly Delivery delivery
     cdef readonly Numbers numbers
+    cdef readonly Capacity capacity
     cdef readonly object rewriting         # the Rewriting that is not durable yet, or None
     cdef readonly Timers timers
     cdef readonly Groups groups
@@ -32,7 +34,7 @@ cdef class PostOffice:
     cdef readonly Timers expiries          # those of messages, which may be a million at once and nobody waits for
     cdef readonly dict unsettled           # mail_id → (row or None, the last row): its latest change that is not durable yet
     cdef readonly object refusal           # why nothing can be stored now (ProtocolError), or None
-    cdef readonly uint64_t backlog         # bytes of messages that are not durable yet
+    cdef readonly uint64_t backlog         # bytes of what is not durable yet
     cdef readonly uint64_t messages
     cdef readonly uint64_t message_bytes
     cdef readonly uint64_t expired_messages
@@ -51,6 +53,7 @@ cdef class PostOffice:
 
     cdef int send(self, Mailbox mailbox, Message* message, Sender sender, const char* reply, size_t reply_size,
                   uint64_t now) except -1
+    cdef bint has_room_for_any(self, Mailbox mailbox, size_t size) noexcept
     cdef Mailbox find_destination(self, const char* address, size_t size, uint64_t now)
     cdef Mailbox find(self, const char* mail_id, size_t size, uint64_t now)
     cdef int _settle_messages(self, Batch batch, size_t first, size_t last, list stirred) except -1

@@ -4,6 +4,7 @@ from sortedcontainers import SortedDict
 
 from mq9.mailboxes.batch import Batch
 from mq9.mailboxes.blocks import Block, BlockTable
+from mq9.mailboxes.capacity import Capacity
 from mq9.mailboxes.dedup import Repeats
 from mq9.mailboxes.delivery import Delivery
 from mq9.mailboxes.effect import Effect
@@ -24,6 +25,7 @@ class PostOffice:
     blocks: BlockTable
     delivery: Delivery
     numbers: Numbers
+    capacity: Capacity
     rewriting: Rewriting | None
     timers: Timers
     groups: Groups

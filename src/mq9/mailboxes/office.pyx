@@ -13,6 +13,7 @@ from sortedcontainers import SortedDict
 
 from mq9.mailboxes.batch cimport Sent
 from mq9.mailboxes.blocks cimport BLOCK_TARGET, Block
+from mq9.mailboxes.capacity cimport Capacity
 from mq9.mailboxes.dedup cimport DEDUP_ID_MAX, PENDING, Mark, mark_of
 from mq9.mailboxes.format cimport FLAG_DEDUP, FLAG_KEY
 from mq9.mailboxes.format import MARKS_KEY, Marks
@@ -37,6 +38,10 @@ cdef enum:
     BATCH_TARGET = 2097152
     # Empty blocks, or rows, that one commit removes at most.
     DROPS_PER_COMMIT = 4096
+    # What an effect counts for in the backlog: about as much as it takes in memory until it is durable.
+    EFFECT_BYTES = 512
+    # What the record of a message without headers has at most besides its payload.
+    RECORD_OVERHEAD = 64
     # Entries taken apart in one go: a slice of time.
     DISMANTLE_ROOM = 1024
 
@@ -85,6 +90,7 @@ cdef class PostOffice:
         self._expired_rows = deque()
         self._appeared = []
         self.numbers = Numbers()
+        self.capacity = Capacity()
         self.rewriting = None
 
     # what the operations ask
@@ -183,16 +189,17 @@ cdef class PostOffice:
     def then(self, effect not None):
         """Let `effect` happen when the open batch is durable, after everything that the batch has up to now."""
         self._batch.then(effect)
+        self._batch.size += EFFECT_BYTES
+        self.backlog += EFFECT_BYTES
         self.tell()
 
     cdef int send(self, Mailbox mailbox, Message* message, Sender sender, const char* reply, size_t reply_size,
                   uint64_t now) except -1:
         """Put a message into the open batch; `sender`, unless None, hears of it under `reply`.
 
-        Raises ProtocolError 429 when the mailbox's owner has no room for it.
+        Raises ProtocolError 429 or 507 when a limit leaves no room for it.
         """
         cdef Batch batch = self._batch
-        cdef Owner owner = mailbox.owner
         cdef Block block = batch.open_block
         cdef size_t size = size_of(message)
         cdef Sent* sent
@@ -203,10 +210,9 @@ cdef class PostOffice:
             seen = self.repeats.find(&mark, now)
             if seen != NULL:
                 return self._repeat(mailbox, seen, sender, reply, reply_size)
-        if owner is not None:
-            if not owner.has_room(size):
-                raise ProtocolError(429, "the user who owns the mailbox may not store more")
-            owner.arriving += size
+        if message.dedup_size or mailbox.owner is not None or not self.capacity.has_room(mailbox, self.messages, size):
+            self.capacity.look(mailbox, self.messages, self.repeats.count, message, size)
+        self.capacity.arrives(mailbox, size)
         if message.dedup_size:
             seen = self.repeats.add(&mark, self._next_msg_id, now, PENDING)
         if block is None or block.size + size > BLOCK_TARGET and block.records:
@@ -236,6 +242,10 @@ cdef class PostOffice:
         if not self._told:
             self.tell()
         return 0
+
+    cdef bint has_room_for_any(self, Mailbox mailbox, size_t size) noexcept:
+        """Whether any message with so many bytes of payload, and no headers, has room in the mailbox."""
+        return self.capacity.has_room(mailbox, self.messages, size + RECORD_OVERHEAD)
 
     cdef int _repeat(self, Mailbox mailbox, Seen* seen, Sender sender, const char* reply, size_t reply_size) except -1:
         """Answer a send that is not stored, because it repeats another one."""
@@ -356,8 +366,7 @@ cdef class PostOffice:
             batch.expect(at, last)
             sent = &batch.sents[at]
             mailbox = <Mailbox>sent.mailbox
-            if mailbox.owner is not None:
-                mailbox.owner.arriving -= sent.size
+            self.capacity.arrived(mailbox, sent.size)
             if mailbox.gone:
                 self.blocks.release(sent.block, sent.size)
                 if sent.seen != NULL:
@@ -465,13 +474,10 @@ cdef class PostOffice:
 
     cdef int _refuse_messages(self, Batch batch, object error) except -1:
         cdef size_t at
-        cdef Owner owner
         cdef Sent* sent
         for at in range(batch.count):
             sent = &batch.sents[at]
-            owner = (<Mailbox>sent.mailbox).owner
-            if owner is not None:
-                owner.arriving -= sent.size
+            self.capacity.arrived(<Mailbox>sent.mailbox, sent.size)
             if sent.seen != NULL:
                 self.repeats.refuse(sent.seen, error)
             if sent.sender != NULL:

@@ -60,7 +60,11 @@ def create(
         if office.refusal is not None:
             raise office.refusal
         if owner is not None and not owner.may_create():
-            raise ProtocolError(429, f"this user may have at most {owner.mailboxes_max} mailboxes")
+            sentence = f"this user may have at most {owner.mailboxes_max} mailboxes"
+            raise ProtocolError(429, sentence, "users.max_mailboxes")
+        capacity = office.capacity
+        if len(office.mailboxes) + capacity.creating >= capacity.mailboxes_max:
+            raise ProtocolError(429, f"the broker may have at most {capacity.mailboxes_max} mailboxes", "max_mailboxes")
         ttl_s = default_ttl_s if request.ttl is None else request.ttl
         row = MailboxRow(
             number=office.new_number(),
@@ -181,6 +185,7 @@ class _Creation:
         self._row = row
         self._owner = owner
         self._done = done
+        office.capacity.creating += 1
         if owner is not None:
             owner.creating += 1
 
@@ -197,6 +202,7 @@ class _Creation:
         self._done(error)
 
     def _end(self) -> None:
+        self._office.capacity.creating -= 1
         if self._owner is not None:
             self._owner.creating -= 1
 

@@ -136,6 +136,9 @@ class Api:
         return mailbox is None or session.owns(mailbox)
 
     def _create(self, session: MailSession, reply: bytes | None, body: bytes) -> None:
+        if session.creates is not None and not session.creates.take(self._now() / 1_000):
+            sentence = f"one client may create at most {int(session.creates.rate)} mailboxes in a second"
+            raise ProtocolError(429, sentence, "max_create_rate")
         request = CreateRequest.parse(body)
         operations.create(
             self._office,
@@ -212,14 +215,16 @@ class Api:
         request = protocol.AckRequest.parse(body, rest.decode())
         self._leasing.acknowledge(session, mailbox, request, _ACK + rest, reply)
 
-    def join(self, mailbox: Mailbox, queue: bytes) -> Group | None:
+    def join(self, session: MailSession, mailbox: Mailbox, queue: bytes) -> Group | None:
         """The group that a subscription with a queue group joins, or None when that is refused."""
         try:
             name = queue.decode()
             if protocol.bad_group_name(name) is None:
                 return self._leasing.join(mailbox, queue)
-        except (UnicodeDecodeError, ProtocolError):
+        except UnicodeDecodeError:
             return None
+        except ProtocolError as error:
+            session.count_limit(error)
         return None
 
     def left(self, session: MailSession) -> None:

@@ -217,15 +217,15 @@ class Server:
             self.store.region,
             self.store.region_bytes,
         )
+        self.adopt_capacity(self.config)
         self.committer = Committer(self.office, self.store, self.now, self._settled, self._refused, self.failed.set)
         self.block_reader = BlockReader(self.store, self.office.delivery, self._deliver)
         self.rewriter = Rewriter(self.office, self.block_reader, self.now)
-        self.fetcher = Fetcher(self.block_reader, self.office.groups, self.config.max_payload, self.now)
+        self.fetcher = Fetcher(self.block_reader, self.office.groups, self.config, self.now)
         self.leasing = Leasing(
             self.office,
             self.block_reader,
-            self.config.max_payload,
-            self.config.max_groups,
+            self.config,
             self.now,
             lambda client_id: client_id in self.hub.sessions,
         )
@@ -315,6 +315,15 @@ class Server:
     def _refused(self) -> None:
         # Senders that were made to wait for the disk wait for nothing now.
         self.hub.relieve()
+
+    def adopt_capacity(self, config: Config) -> None:
+        """Hold at most what `config` says from now on; what is there stays."""
+        capacity = self.office.capacity
+        capacity.mailboxes_max = config.max_mailboxes
+        capacity.messages_max = config.max_messages
+        capacity.mailbox_messages_max = config.max_mailbox_messages
+        capacity.mailbox_bytes_max = config.max_mailbox_bytes
+        capacity.message_ids_max = config.max_message_ids
 
     def limit_connections(self, wanted: int) -> None:
         """Take so many clients at a time, or no more than there may be open files beside the store's."""

@@ -24,7 +24,7 @@ PROBE_S = 0.5
 # For so long the same trouble is not told again: on a disk that is nearly full it comes and goes with the sizes of messages.
 TROUBLE_S = 10.0
 _PROBE_KEY = b"probe"
-_FULL = ProtocolError(507, "the storage is full")
+_FULL = ProtocolError(507, "the storage is full", "max_store")
 _UNAVAILABLE = ProtocolError(503, "the storage is unavailable")
 
 

@@ -32,13 +32,26 @@ class Config:
     server_name: str = ""
     max_payload: int = 1024 * 1024
     max_control_line: int = 4096
+    max_header_size: int = 65_536
     max_connections: int = 65_536
+    max_address_connections: int = 0
     max_subscriptions: int = 100_000
     max_subject: int = 4096
+    max_rate: int = 0
+    max_create_rate: int = 0
+    max_requests: int = 64
+    max_total_requests: int = 100_000
     max_pending: int = 64 * 1024 * 1024
     max_backlog: int = 64 * 1024 * 1024
     max_store: int = 1 << 40
+    max_mailboxes: int = 10_000_000
+    max_messages: int = 100_000_000
+    max_mailbox_messages: int = 20_000_000
+    max_mailbox_bytes: int = 1 << 40
+    max_message_ids: int = 20_000_000
     max_groups: int = 10_000
+    max_total_groups: int = 1_000_000
+    max_unfinished: int = 100_000
     max_closed_clients: int = 10_000
     ping_interval: float = 120.0
     ping_max: int = 2
@@ -110,13 +123,26 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "http_port": (0, 65_535),
     "max_payload": (1, 64 * 1024 * 1024),
     "max_control_line": (512, 1024 * 1024),
+    "max_header_size": (0, 64 * 1024 * 1024),
     "max_connections": (1, 1_000_000),
+    "max_address_connections": (0, 1_000_000),
     "max_subscriptions": (1, 10_000_000),
+    "max_rate": (0, 1_000_000_000),
+    "max_create_rate": (0, 1_000_000_000),
+    "max_requests": (1, 10_000),
+    "max_total_requests": (1, 100_000_000),
     "max_subject": (64, 1024 * 1024),
     "max_pending": (65_536, 1 << 40),
     "max_backlog": (65_536, 1 << 40),
     "max_store": (1024 * 1024, 1 << 46),
+    "max_mailboxes": (1, 1 << 40),
+    "max_messages": (1, 1 << 40),
+    "max_mailbox_messages": (1, 1 << 40),
+    "max_mailbox_bytes": (1, 1 << 46),
+    "max_message_ids": (0, 1 << 40),
     "max_groups": (1, 1_000_000),
+    "max_total_groups": (1, 1_000_000_000),
+    "max_unfinished": (1, 1_000_000_000),
     "max_closed_clients": (0, 1_000_000),
     "ping_interval": (0.1, 86_400.0),
     "ping_max": (0, 1_000),

@@ -24,7 +24,10 @@ cdef class Shared:
     cdef public uint64_t bytes_in
     cdef public uint64_t bytes_out
     cdef public uint64_t slow_consumers
+    cdef readonly dict refusals         # by their reasons
+    cdef readonly dict reached          # limit → how often
 
+    cdef int refused(self, str reason) except -1
     cdef int mark(self, Connection connection) except -1
 
 

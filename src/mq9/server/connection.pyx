@@ -14,6 +14,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from libc.string cimport memcpy, memmove
 
 from mq9.native.memory cimport buffer_append, buffer_free, buffer_reserve
+from mq9.server.limits import LIMIT_OF_REFUSAL, LIMITS
 from mq9.wire.frames cimport parse_frames
 
 cdef extern from "Python.h":
@@ -71,6 +72,23 @@ cdef class Shared:
         self.stall_at = min(STALL_AT, pending_max * 3 // 4)
         self._dirty = []
         self._free_outputs = []
+        self.refusals = {}
+        self.reached = dict.fromkeys(LIMITS, 0)
+
+    cdef int refused(self, str reason) except -1:
+        """Count a refusal by its reason, for the metrics."""
+        self.refusals[reason] = self.refusals.get(reason, 0) + 1
+        if reason in LIMIT_OF_REFUSAL:
+            self.reach(LIMIT_OF_REFUSAL[reason])
+        return 0
+
+    def count_refusal(self, str reason not None):
+        """As `refused`, from Python."""
+        self.refused(reason)
+
+    def reach(self, str limit not None):
+        """A client has reached the limit of this name (mq9.server.limits)."""
+        self.reached[limit] += 1
 
     cdef int mark(self, Connection connection) except -1:
         """`connection` has something to write at the end of this turn."""

@@ -24,13 +24,12 @@ if TYPE_CHECKING:
     from mq9.mailboxes.blocks import Block
     from mq9.mailboxes.group import Group
     from mq9.server.blockreader import BlockReader
+    from mq9.server.config import Config
     from mq9.server.mail import MailSession
 
 log = logging.getLogger("mq9")
 
 _PAGE = 128
-# Fetches of one client that may be under way at a time.
-FETCHES_MAX = 64
 # How soon it is seen that a client that was behind has read what was sent to it.
 _LOOK_AGAIN_S = 0.01
 
@@ -41,19 +40,30 @@ class Fetcher:
     Arguments:
         blocks: reads blocks.
         groups: of the post office.
-        payload_max: bytes that a reply may have.
+        config: the limits.
         now: gives Unix ms.
     """
 
-    def __init__(self, blocks: BlockReader, groups: Groups, payload_max: int, now: Callable[[], int]) -> None:
+    def __init__(self, blocks: BlockReader, groups: Groups, config: Config, now: Callable[[], int]) -> None:
         self._blocks = blocks
         self._groups = groups
-        self._payload_max = payload_max
+        self._payload_max = config.max_payload
+        self.adopt(config)
         self._now = now
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way: dict[int, int] = {}
         # The fetches of a client are answered one after the other: each answer may be large.
         self._turns: dict[int, asyncio.Lock] = {}
+
+    @property
+    def under_way(self) -> int:
+        """How many fetches are."""
+        return len(self._tasks)
+
+    def adopt(self, config: Config) -> None:
+        """Go by the limits of `config` from now on."""
+        self._requests_max = config.max_requests
+        self._total_requests_max = config.max_total_requests
 
     def fetch(
         self,
@@ -65,13 +75,18 @@ class Fetcher:
     ) -> None:
         """Begin a fetch; its answer goes to `reply`, in the shape of docs/protocol.md §3 unless another is given.
 
-        Raises ProtocolError 429 when this client has too many under way.
+        Raises ProtocolError 429 when this client, or all together, have too many under way.
         """
         if reply is None:
             return
         client = session.client_id
-        if self._under_way.get(client, 0) >= FETCHES_MAX:
-            raise ProtocolError(429, f"at most {FETCHES_MAX} fetches of one client may be under way")
+        mine = self._under_way.get(client, 0)
+        if mine >= self._requests_max:
+            sentence = f"at most {self._requests_max} fetches of one client may be under way"
+            raise ProtocolError(429, sentence, "max_requests")
+        if mine and self.under_way >= self._total_requests_max:  # as in Leasing
+            sentence = f"at most {self._total_requests_max} fetches of all clients may be under way"
+            raise ProtocolError(429, sentence, "max_total_requests")
         self._under_way[client] = self._under_way.get(client, 0) + 1
         self._turns.setdefault(client, asyncio.Lock())
         task = asyncio.get_running_loop().create_task(

@@ -27,12 +27,11 @@ from mq9.store.contract import StoreError
 
 if TYPE_CHECKING:
     from mq9.server.blockreader import BlockReader
+    from mq9.server.config import Config
     from mq9.server.mail import MailSession
 
 log = logging.getLogger("mq9")
 
-# FETCHes of one client that may wait or be under way at a time.
-LEASES_MAX = 64
 # As a mask: messages of all priorities, and those that are delayed.
 _ALL = 63
 _REPLY_OVERHEAD = 64
@@ -46,8 +45,7 @@ class Leasing:
     Arguments:
         office: the post office.
         blocks: reads blocks.
-        payload_max: bytes that a reply may have.
-        groups_max: how many groups a mailbox may have.
+        config: the limits.
         now: gives Unix ms.
         is_connected: whether the client of this number is.
     """
@@ -56,27 +54,35 @@ class Leasing:
         self,
         office: PostOffice,
         blocks: BlockReader,
-        payload_max: int,
-        groups_max: int,
+        config: Config,
         now: Callable[[], int],
         is_connected: Callable[[int], bool],
     ) -> None:
         self.office = office
         self.blocks = blocks
-        self.payload_max = payload_max
-        self.groups_max = groups_max
+        self.payload_max = config.max_payload
+        self.adopt(config)
         self.now = now
         self._is_connected = is_connected
         self._tasks: set[asyncio.Task[None]] = set()
         # For each client what it waits for: FETCHes, and requests that look for the message to begin with.
         self._under_way: dict[int, set[object]] = {}
+        self.under_way = 0
         # For each group that is not ready what is to be asked of it, in the order in which it came.
         self._postponed: dict[Group, deque[Callable[[], None]]] = {}
+
+    def adopt(self, config: Config) -> None:
+        """Go by the limits of `config` from now on."""
+        self._groups_max = config.max_groups
+        self._total_groups_max = config.max_total_groups
+        self._requests_max = config.max_requests
+        self._total_requests_max = config.max_total_requests
+        self.office.groups.unfinished_max = config.max_unfinished
 
     def fetch(self, session: MailSession, mailbox: Mailbox, request: LeaseRequest, reply: bytes | None) -> None:
         """Begin a FETCH; its answer goes to `reply`.
 
-        Raises ProtocolError: 429 when the client has too many under way or the mailbox too many groups, 503 or 507 when
+        Raises ProtocolError: 429 when the client has too many under way or there are too many groups, 503 or 507 when
         a group is to be created and nothing can be stored.
         """
         if reply is None:
@@ -202,9 +208,11 @@ class Leasing:
     def _create(self, mailbox: Mailbox, name: bytes, first_id: int) -> Group:
         if (refusal := self.office.refusal) is not None:
             # Not the same one: what is raised again and again keeps a traceback of each time.
-            raise ProtocolError(refusal.code, refusal.sentence)
-        if mailbox.groups is not None and len(mailbox.groups.by_name) >= self.groups_max:
-            raise ProtocolError(429, f"a mailbox has at most {self.groups_max} groups")
+            raise ProtocolError(refusal.code, refusal.sentence, refusal.limit)
+        if mailbox.groups is not None and len(mailbox.groups.by_name) >= self._groups_max:
+            raise ProtocolError(429, f"a mailbox has at most {self._groups_max} groups", "max_groups")
+        if self.office.groups.groups >= self._total_groups_max:
+            raise ProtocolError(429, f"the broker has at most {self._total_groups_max} groups", "max_total_groups")
         return self.office.groups.create(mailbox, name, max(first_id, 1))
 
     def _lease(self, session: MailSession, mailbox: Mailbox, group: Group, request: LeaseRequest, reply: bytes) -> None:
@@ -222,7 +230,7 @@ class Leasing:
         handout = None
         if not group.fetches:  # else those that wait already come first
             handout = group.lease(fetch.limit, self.payload_max, fetch.lease_ms, fetch.holder, self.now())
-        if handout is not None:
+        if handout is not None or self.office.groups.is_full(group):
             fetch.answer(handout)
         else:
             self._wait(fetch)
@@ -266,20 +274,27 @@ class Leasing:
     def begun(self, session: MailSession, what: object) -> None:
         """A client waits for something; `done` is to be called once."""
         self._under_way.setdefault(session.client_id, set()).add(what)
+        self.under_way += 1
 
     def done(self, session: MailSession, what: object) -> None:
         """A FETCH of the client is answered, or will never be."""
         mine = self._under_way[session.client_id]
         mine.remove(what)
+        self.under_way -= 1
         if not mine:
             del self._under_way[session.client_id]
 
     def _look_whether_too_many(self, session: MailSession) -> None:
         mine = self._under_way.get(session.client_id, set())
-        if len(mine) >= LEASES_MAX:
+        if len(mine) >= self._requests_max:
             self._withdraw([fetch for fetch in mine if isinstance(fetch, Fetch) and not fetch.is_open()])
-        if len(mine) >= LEASES_MAX:
-            raise ProtocolError(429, f"at most {LEASES_MAX} FETCHes of one client may be under way")
+        if len(mine) >= self._requests_max:
+            sentence = f"at most {self._requests_max} FETCHes of one client may be under way"
+            raise ProtocolError(429, sentence, "max_requests")
+        # Who has none yet may have one all the same: those who have many are not to keep others from working.
+        if mine and self.under_way >= self._total_requests_max:
+            sentence = f"at most {self._total_requests_max} FETCHes of all clients may be under way"
+            raise ProtocolError(429, sentence, "max_total_requests")
 
     def _withdraw(self, fetches: Collection[object]) -> None:
         for fetch in list(fetches):
@@ -357,6 +372,10 @@ class _Lease(_Asked):
 
     def answer(self, handout: Handout | None) -> None:
         """It is answered when its leases, and the group itself, are durable."""
+        if handout is None and self.groups.is_full(self.group):
+            sentence = f"a group may have at most {self.groups.unfinished_max} messages unfinished"
+            self.refuse(ProtocolError(429, sentence, "max_unfinished"))
+            return
         self._handout = handout
         self._leasing.office.then(self)
 

@@ -16,6 +16,7 @@ cdef class MailHub(Hub):
     cdef object _clock
     cdef SteadyClock _steady    # the same, where it is one: asked without a call of Python's
     cdef readonly uint64_t backlog_max
+    cdef readonly Py_ssize_t header_max
     cdef readonly list throttled
     cdef bint _run_scheduled
     cdef readonly object want_blocks
@@ -58,6 +59,7 @@ cdef class MailSession(Session):
     cdef ReplySender _sender(self, bint alias)
     cdef int _visible(self, Mailbox mailbox, int mask, bytes subject, bytes queue) except -1
     cdef int _refuse_send(self, Publish* frame, object error) except -1
+    cdef int _throttle(self) except -1
     cdef int _request(self, Publish* frame) except -1
     cdef int _respond(self, const char* reply, Py_ssize_t reply_size, Py_ssize_t header_size, bytes body) except -1
     cdef int await_taken(self, MailReceiver receiver) except -1

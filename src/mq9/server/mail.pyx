@@ -73,6 +73,10 @@ cdef class MailHub(Hub):
         self.want_blocks = want_blocks
         self.failed = failed
 
+    def adopt(self, config):
+        Hub.adopt(self, config)
+        self.header_max = config.max_header_size
+
     cdef uint64_t time_ms(self) except? 0:
         """Now, in Unix ms."""
         if self._steady is not None:
@@ -295,12 +299,16 @@ cdef class MailSession(Session):
         self.mail.mail_in += 1
         if frame.header_size <= 0:
             plain_message(&message, NORMAL if rank < 0 else rank, frame.data, frame.size)
-        if frame.header_size <= 0 and mailbox.owner is None:  # nothing of it can be refused any more
+        if frame.header_size <= 0 and mailbox.owner is None and office.has_room_for_any(mailbox, frame.size):
+            # Nothing of it can be refused any more.
             office.send(mailbox, &message, sender, frame.reply, frame.reply_size, now)
         else:
             scratch.data = NULL
             scratch.size = scratch.capacity = 0
             try:
+                if frame.header_size > self.mail.header_max:
+                    sentence = f"the headers of a message must have at most {self.mail.header_max} bytes"
+                    raise ProtocolError(413, sentence, "max_header_size")
                 if frame.header_size > 0:
                     read_send(frame, mailbox, rank, now, &message, &scratch)
                 office.send(mailbox, &message, sender, frame.reply, frame.reply_size, now)
@@ -308,8 +316,15 @@ cdef class MailSession(Session):
                 self._refuse_send(frame, error)
             finally:
                 buffer_free(&scratch)
-        if office.backlog > self.mail.backlog_max and not self._throttled:
+        if office.backlog > self.mail.backlog_max:
+            self._throttle()
+        return 0
+
+    cdef int _throttle(self) except -1:
+        """Too much waits for the disk: read no more of this client until that is less."""
+        if not self._throttled:
             self._throttled = True
+            self.mail.reach("max_backlog")
             self.pause_reading()
             self.mail.throttled.append(self)
         return 0
@@ -324,9 +339,7 @@ cdef class MailSession(Session):
         return 0
 
     cdef int _refuse_send(self, Publish* frame, object error) except -1:
-        if frame.reply == NULL:
-            return self.refuse_publish(frame.subject, frame.subject_size)
-        self.respond_error(frame.reply[:frame.reply_size], error)
+        self.refuse(frame.subject[:frame.subject_size], None if frame.reply == NULL else frame.reply[:frame.reply_size], error)
         return 0
 
     # members of groups: what counts as handed over
@@ -381,20 +394,30 @@ cdef class MailSession(Session):
 
     cdef int _request(self, Publish* frame) except -1:
         cdef Py_ssize_t skip = max(frame.header_size, 0)
+        cdef uint64_t before = self.mail.office.backlog
         self.mail.api.request(
             self,
             frame.subject[:frame.subject_size],
             None if frame.reply == NULL else frame.reply[:frame.reply_size],
             frame.data[skip:frame.size],
         )
+        # Who adds nothing to what waits for the disk has no part in that.
+        if self.mail.office.backlog > max(before, self.mail.backlog_max):
+            self._throttle()
         return 0
 
     def refuse(self, bytes subject not None, bytes reply, error not None):
         """Answer a request with an error, or refuse it when it gave nowhere to answer to."""
-        if reply is None:
-            self.refuse_publish(subject, len(subject))
-        else:
+        if reply is not None:
             self.respond_error(reply, error)
+            return
+        self.count_limit(error)
+        self.refuse_publish(subject, len(subject))
+
+    def count_limit(self, error not None):
+        """If a ProtocolError says that this client has reached a limit, count that."""
+        if error.limit is not None:
+            self.hub.reach(error.limit)
 
     def respond(self, bytes reply, bytes body not None):
         """Send `body` to the reply subject of a request of this client, if it listens there; nobody else gets it."""
@@ -407,6 +430,7 @@ cdef class MailSession(Session):
             error.sentence.encode(), error.code
         )
         self.note_refusal(str(error.code), f"{error.code} {error.sentence}")
+        self.count_limit(error)
         self._respond(reply, len(reply), len(block), block + (body or error.reply()))
 
     def listens(self, bytes reply not None):
@@ -456,7 +480,7 @@ cdef class MailSession(Session):
         if mask == 0:
             return False
         if queue is not None:
-            group = self.mail.api.join(mailbox, queue)
+            group = self.mail.api.join(self, mailbox, queue)
             if group is None:
                 return False
         receiver = MailReceiver()

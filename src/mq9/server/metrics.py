@@ -10,6 +10,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from mq9.server.limits import LIMITS
+
 if TYPE_CHECKING:
     from mq9.server.broker import Server
 
@@ -68,10 +70,31 @@ class Metrics(Collector):
         expired.add_metric(["message"], office.expired_messages)
         expired.add_metric(["mailbox"], office.expired_mailboxes)
         yield expired
-        yield CounterMetricFamily(
-            "mq9_rate_waits", "Times that a user's clients had to wait by max_rate", hub.rate_waits
+        yield GaugeMetricFamily("mq9_groups", "Groups", office.groups.groups)
+        yield GaugeMetricFamily(
+            "mq9_unfinished", "Messages that groups were given and have not finished", office.groups.unfinished
         )
+        yield GaugeMetricFamily("mq9_message_ids", "Values of Nats-Msg-Id that are remembered", office.repeats.count)
+        requests = GaugeMetricFamily("mq9_requests", "Requests that wait or are worked on", labels=["kind"])
+        requests.add_metric(["FETCH"], self._server.leasing.under_way)
+        requests.add_metric(["fetch"], self._server.fetcher.under_way)
+        yield requests
+        yield from self._limits()
+        yield CounterMetricFamily("mq9_rate_waits", "Times that clients had to wait by max_rate", hub.rate_waits)
         refusals = CounterMetricFamily("mq9_refusals", "What was refused, by reason", labels=["reason"])
         for reason, count in list(hub.refusals.items()):
             refusals.add_metric([reason], count)
         yield refusals
+
+    def _limits(self) -> Iterator[Metric]:
+        """What mq9.server.limits names: how high each limit is, and how often clients have reached it."""
+        hub, config = self._server.hub, self._server.config
+        values = GaugeMetricFamily("mq9_limit", "How much there may be; 0 for without limit", labels=["limit"])
+        reached = CounterMetricFamily("mq9_limit_reached", "How often clients have reached a limit", labels=["limit"])
+        for limit in LIMITS:
+            if not limit.startswith("users."):
+                values.add_metric([limit], getattr(config, limit))
+            count = hub.slow_consumers if limit == "max_pending" else hub.reached[limit]
+            reached.add_metric([limit], count)
+        yield values
+        yield reached

@@ -24,7 +24,17 @@ RELOADED: Final = frozenset(
         *("token", "user", "password", "no_auth_user", "auth_timeout", "users", "default_permissions"),
         *("tls_cert", "tls_key", "tls_ca", "tls_verify", "tls_verify_and_map", "tls_handshake_first"),
         *("tls_min_version", "tls_timeout", "http_token", "insecure"),
-        *("max_connections", "max_subscriptions", "max_groups", "ping_interval", "ping_max", "default_ttl"),
+        *("max_connections", "max_address_connections", "max_subscriptions", "max_rate", "max_create_rate"),
+        *("max_requests", "max_total_requests", "max_mailboxes", "max_messages", "max_mailbox_messages"),
+        *(
+            "max_mailbox_bytes",
+            "max_message_ids",
+            "max_groups",
+            "max_total_groups",
+            "max_unfinished",
+            "max_header_size",
+        ),
+        *("ping_interval", "ping_max", "default_ttl"),
         *("lame_duck_grace_period", "lame_duck_duration", "log_level", "log_format"),
     }
 )
@@ -50,9 +60,11 @@ async def reload(server: Server, given: Config) -> None:
     if server.http is not None:
         server.http.adopt(config.http_token)
     server.api.default_ttl = config.default_ttl
-    server.leasing.groups_max = config.max_groups
+    server.leasing.adopt(config)
+    server.fetcher.adopt(config)
+    server.adopt_capacity(config)
     server.limit_connections(config.max_connections)
-    server.hub.subscriptions_max = config.max_subscriptions
+    server.hub.adopt(config)
     server.hub.info = server.describe(users, context)
     server.access.adopt(users, config)
     await server.access.review(list(server.hub.sessions.values()))

@@ -5,7 +5,7 @@ from libc.stdint cimport uint64_t
 from mq9.routing.router cimport Route, Router, Subscription
 from mq9.server.connection cimport Connection, Shared
 from mq9.server.permissions cimport Patterns
-from mq9.server.user cimport User
+from mq9.server.user cimport Rate, User
 from mq9.wire.frames cimport Publish
 
 
@@ -17,7 +17,11 @@ cdef class Hub(Shared):
     cdef readonly dict sessions
     cdef readonly object all_gone   # an asyncio.Event, set while there is no session
     cdef public Py_ssize_t connections_max
-    cdef public Py_ssize_t subscriptions_max
+    cdef readonly object addresses  # mq9.server.addresses.Addresses
+    cdef readonly Py_ssize_t address_connections_max  # 0: no limit, here and below
+    cdef readonly double rate       # messages a second of one client
+    cdef readonly double create_rate
+    cdef readonly Py_ssize_t subscriptions_max
     cdef readonly Py_ssize_t subject_max
     cdef Session publisher
     cdef bint congested
@@ -30,10 +34,7 @@ cdef class Hub(Shared):
     cdef public uint64_t rate_waits
     cdef public uint64_t subscriptions  # of all clients, those to mailboxes included
     cdef public uint64_t stale_connections
-    cdef readonly dict refusals
     cdef readonly object gone           # the ClientState of those who left last
-
-    cdef int refused(self, str reason) except -1
 
 
 cdef class ClientState:
@@ -78,6 +79,8 @@ cdef class Session(Connection):
     cdef readonly int client_port
     cdef readonly dict client       # what CONNECT said of the client: lang, version, name
     cdef readonly User user         # None: nobody in particular
+    cdef Rate _rate                 # None: no limit
+    cdef readonly Rate creates      # of mailboxes; None: no limit
     cdef readonly str nonce         # what an nkey has to sign; "" when there is none
     cdef public bint brought_nothing  # CONNECT came without credentials
     cdef object _said               # what CONNECT said, until it is decided on
@@ -123,7 +126,7 @@ cdef class Session(Connection):
     cdef bint may_publish(self, const char* subject, Py_ssize_t size) except -1
     cdef bint may_subscribe(self, bytes subject, bytes queue) except -1
     cdef bint _may_answer(self, const char* subject, Py_ssize_t size) except -1
-    cdef int _spend(self) except -1
+    cdef int _wait(self, Rate rate, str limit) except -1
     cdef Patterns _hidden_from(self, bytes subject, bytes queue)
     cdef int forbid_publish(self, Publish* frame) except -1
     cdef int keep(self, bytes sid, object subscription) except -1

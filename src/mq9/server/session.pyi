@@ -5,9 +5,10 @@ from typing import Any
 
 from mq9.routing.router import Router
 from mq9.server.access import Access
+from mq9.server.addresses import Addresses
 from mq9.server.config import Config
 from mq9.server.connection import Connection, Shared
-from mq9.server.user import User
+from mq9.server.user import Rate, User
 
 class Hub(Shared):
     router: Router
@@ -16,6 +17,10 @@ class Hub(Shared):
     sessions: dict[int, Session]
     all_gone: Event
     connections_max: int
+    addresses: Addresses
+    address_connections_max: int
+    rate: float
+    create_rate: float
     subscriptions_max: int
     subject_max: int
     messages_in: int
@@ -26,10 +31,9 @@ class Hub(Shared):
     rate_waits: int
     subscriptions: int
     stale_connections: int
-    refusals: dict[str, int]
     gone: deque[ClientState]
     def __init__(self, loop: AbstractEventLoop, config: Config, info: dict[str, Any], access: Access) -> None: ...
-    def count_refusal(self, reason: str) -> None: ...
+    def adopt(self, config: Config) -> None: ...
 
 class ClientState:
     client_id: int
@@ -61,6 +65,7 @@ class Session(Connection):
     client_port: int
     client: dict[str, str]
     user: User | None
+    creates: Rate | None
     nonce: str
     brought_nothing: bool
     messages_in: int
@@ -68,6 +73,7 @@ class Session(Connection):
     payload_in: int
     payload_out: int
     def __init__(self, hub: Hub) -> None: ...
+    def limit_rates(self) -> None: ...
     def introduce(self, transport: BaseTransport) -> bytes: ...
     def certificate(self) -> Mapping[str, Any] | None: ...
     def admitted(self, user: User | None, brought_nothing: bool) -> None: ...

@@ -16,8 +16,9 @@ from libc.string cimport memcmp
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from mq9.native.memory cimport write_bytes
+from mq9.server.addresses import Addresses
 from mq9.server.permissions cimport Patterns
-from mq9.server.user cimport User
+from mq9.server.user cimport Rate, User
 from mq9.routing.subjects cimport is_literal, is_subscription_subject, subject_matches
 from mq9.wire.encode cimport message_head, message_head_max
 from mq9.wire.frames cimport (
@@ -72,19 +73,18 @@ cdef class Hub(Shared):
         self.all_gone = asyncio.Event()
         self.all_gone.set()
         self.connections_max = config.max_connections
-        self.subscriptions_max = config.max_subscriptions
+        self.addresses = Addresses()
+        self.adopt(config)
         self.subject_max = config.max_subject
-        self.refusals = {}
         self.gone = deque(maxlen=0 if config.http_port is None else config.max_closed_clients)
 
-    cdef int refused(self, str reason) except -1:
-        """Count a refusal by its reason, for the metrics."""
-        self.refusals[reason] = self.refusals.get(reason, 0) + 1
-        return 0
-
-    def count_refusal(self, str reason not None):
-        """As `refused`, from Python."""
-        self.refused(reason)
+    def adopt(self, config):
+        """Go by the limits of `config` that may change while the broker runs; `connections_max` is the broker's to set."""
+        self.address_connections_max = config.max_address_connections
+        self.subscriptions_max = config.max_subscriptions
+        self.rate, self.create_rate = config.max_rate, config.max_create_rate
+        for session in self.sessions.values():
+            session.limit_rates()
 
 
 cdef double _monotonic() noexcept:
@@ -187,7 +187,12 @@ cdef class Session(Connection):
             hub.refused("maximum connections")
             self.close("maximum connections exceeded", b"-ERR 'maximum connections exceeded'\r\n")
             return
+        if not hub.addresses.enter(self.client_address, hub.address_connections_max):
+            hub.refused("maximum connections of an address")
+            self.close("maximum connections exceeded", b"-ERR 'maximum connections exceeded'\r\n")
+            return
         hub.sessions[self.client_id] = self
+        self.limit_rates()
         hub.all_gone.clear()
         if hub.access.required:
             self.connect_first = True
@@ -216,7 +221,8 @@ cdef class Session(Connection):
         Connection.connection_lost(self, exception)
         self._said = None
         self._end_patience()
-        self.hub.sessions.pop(self.client_id, None)
+        if self.hub.sessions.pop(self.client_id, None) is not None:
+            self.hub.addresses.leave(self.client_address)
         if not self.hub.sessions:
             self.hub.all_gone.set()
         self.end_all_subscriptions()
@@ -320,8 +326,11 @@ cdef class Session(Connection):
             is_subscription_subject(frame.subject, frame.subject_size) and is_literal(frame.subject, frame.subject_size)
         ):
             self.error("Invalid Publish Subject")
+        if self._rate is not None and not self._rate.spend():
+            self._wait(self._rate, "max_rate")
         if self.user is not None:
-            self._spend()
+            if self.user.rate > 0.0 and not self.user.spend():
+                self._wait(self.user, "users.max_rate")
             if not self.may_publish(frame.subject, frame.subject_size):
                 return self.forbid_publish(frame)
         if self.verbose:
@@ -345,6 +354,7 @@ cdef class Session(Connection):
         cdef Route route = self._route
         cdef int delivered
         if frame.subject_size > hub.subject_max:
+            hub.reach("max_subject")
             return self.refuse_publish(frame.subject, frame.subject_size)
         if (
             route is None or route.generation != router.generation or len(route.name) != frame.subject_size
@@ -550,13 +560,18 @@ cdef class Session(Connection):
         expire_s = user.permissions.responses_expire_s
         self._asked[reply] = [now + expire_s if expire_s else float("inf"), 0]
 
-    cdef int _spend(self) except -1:
-        """A message was published: take no more of them for a while when the user has published too many."""
-        cdef User user = self.user
-        if user.rate > 0.0 and not user.spend() and not self.waits:
-            wait_s = user.wait(self.hub.loop.time())
+    def limit_rates(self):
+        """Go by the hub's rates from now on."""
+        self._rate = Rate(self.hub.rate) if self.hub.rate else None
+        self.creates = Rate(self.hub.create_rate) if self.hub.create_rate else None
+
+    cdef int _wait(self, Rate rate, str limit) except -1:
+        """Too many messages were published: take no more of them for a while."""
+        if not self.waits:
+            wait_s = rate.wait(self.hub.loop.time())
             if wait_s > 0.0:
                 self.hub.rate_waits += 1
+                self.hub.reach(limit)
                 self.hold()
                 self.hub.loop.call_later(wait_s, self.go_on)
         return 0
@@ -572,11 +587,16 @@ cdef class Session(Connection):
         if not self.may_subscribe(subject, queue):
             return self.refuse_subscription(subject, queue)
         if sid not in self.subscriptions:
-            if not is_subscription_subject(subject, len(subject)) or len(subject) > self.hub.subject_max:
+            if len(subject) > self.hub.subject_max:
+                self.hub.reach("max_subject")
                 return self.error("Invalid Subject")
-            if len(self.subscriptions) >= self.hub.subscriptions_max or (
-                self.user is not None and 0 < self.user.subscriptions_max <= self.user.subscriptions
-            ):
+            if not is_subscription_subject(subject, len(subject)):
+                return self.error("Invalid Subject")
+            if len(self.subscriptions) >= self.hub.subscriptions_max:
+                self.hub.reach("max_subscriptions")
+                return self.error("maximum subscriptions exceeded")
+            if self.user is not None and 0 < self.user.subscriptions_max <= self.user.subscriptions:
+                self.hub.reach("users.max_subscriptions")
                 return self.error("maximum subscriptions exceeded")
             if subject.startswith(b"$mq9."):
                 if not self.subscribe_to_broker(subject, queue, sid):

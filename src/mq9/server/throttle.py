@@ -30,7 +30,7 @@ class Throttle:
 
         Returns for how many seconds it has to wait; None, and no turn is taken, when that would be more than `most`.
         """
-        failures = self._failures.get(_network(address))
+        failures = self._failures.get(network_of(address))
         if failures is None or now - failures.last > FORGOTTEN_AFTER_S or failures.count < FREE_FAILURES:
             return 0.0
         turn = max(now, failures.next_turn)
@@ -41,7 +41,7 @@ class Throttle:
 
     def failed(self, address: str, now: float) -> None:
         """An attempt from `address` has failed."""
-        network = _network(address)
+        network = network_of(address)
         failures = self._failures.pop(network, None)
         if failures is None or now - failures.last > FORGOTTEN_AFTER_S:
             failures = _Failures()
@@ -61,7 +61,7 @@ class _Failures:
         self.next_turn = 0.0
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
     """What counts as one address: of IPv6 the network that a subscriber is given, in which they have as many as they like."""
     try:
         found = ipaddress.ip_address(address)

@@ -177,29 +177,45 @@ class Tls:
 
     def greet(self, greeter: _Greeter, transport: asyncio.Transport) -> None:
         """Begin with a new connection."""
-        if len(self._hub.sessions) + len(self._greetings) >= self._hub.connections_max:
+        peer = transport.get_extra_info("peername")
+        address = peer[0] if isinstance(peer, tuple) else ""
+        full = len(self._hub.sessions) + len(self._greetings) >= self._hub.connections_max
+        if full or not self._hub.addresses.enter(address, self._hub.address_connections_max):
             session = self._new_session()
             transport.write(session.introduce(transport) + b"-ERR 'maximum connections exceeded'\r\n")
-            self._hub.count_refusal("maximum connections")
+            self._hub.count_refusal("maximum connections" if full else "maximum connections of an address")
             transport.close()
             return
         failure = _Failure(transport)
         # Here, and not in the task: the handshake begins in the context in which the connection was made.
         _failure.set(failure)
-        task = asyncio.get_running_loop().create_task(self._shake_hands(greeter, transport, failure))
+        task = asyncio.get_running_loop().create_task(self._let_in(greeter, transport, failure, address))
         self._greetings.add(task)
         task.add_done_callback(self._greetings.discard)
 
-    async def _shake_hands(self, greeter: _Greeter, transport: asyncio.Transport, failure: _Failure) -> None:
-        loop = asyncio.get_running_loop()
+    async def _let_in(self, greeter: _Greeter, transport: asyncio.Transport, failure: _Failure, address: str) -> None:
         session = self._new_session()
+        try:
+            secured = await self._shake_hands(greeter, transport, failure, session)
+        finally:
+            self._hub.addresses.leave(address)
+        # No await since the handshake: what the client has said behind it comes to the session after this.
+        if secured is not None and not secured.is_closing():
+            session.carrier = transport
+            session.connection_made(secured)
+
+    async def _shake_hands(
+        self, greeter: _Greeter, transport: asyncio.Transport, failure: _Failure, session: MailSession
+    ) -> asyncio.Transport | None:
+        """Returns what the session speaks through from now on, or None when there is no TLS."""
+        loop = asyncio.get_running_loop()
         if not self._handshake_first:
             transport.write(session.introduce(transport))
         address = transport.get_extra_info("peername")
         try:
             # By the time that this is called, start_tls has put its own protocol in the place of the greeter, and reads nothing yet.
             loop.call_soon(_pass_on, greeter, transport)
-            secured = await loop.start_tls(
+            return await loop.start_tls(
                 transport,
                 cast("asyncio.BaseProtocol", session),
                 self._context,
@@ -214,15 +230,10 @@ class Tls:
                 address[0] if isinstance(address, tuple) else "a client",
                 _reason(failure.error or error),
             )
-            return
+            return None
         except asyncio.CancelledError:
             transport.abort()
             raise
-        # No await since the handshake: what the client has said behind it comes to the session after this.
-        if secured is None or secured.is_closing():
-            return
-        session.carrier = transport
-        session.connection_made(secured)
 
 
 class _Greeter(asyncio.Protocol):

@@ -1,14 +1,20 @@
 from mq9.mailboxes.owner import Owner
 from mq9.server.permissions import Permissions
 
-class User:
+class Rate:
+    rate: float
+    def __init__(self, rate: float) -> None: ...
+    def wait(self, now: float) -> float: ...
+    def published(self, now: float) -> float: ...
+    def take(self, now: float) -> bool: ...
+
+class User(Rate):
     name: str
     proof: object
     permissions: Permissions | None
     owner: Owner
     connections_max: int
     subscriptions_max: int
-    rate: float
     connections: int
     subscriptions: int
     def __init__(
@@ -22,5 +28,3 @@ class User:
         rate: float = 0.0,
     ) -> None: ...
     def is_full(self) -> bool: ...
-    def wait(self, now: float) -> float: ...
-    def published(self, now: float) -> float: ...

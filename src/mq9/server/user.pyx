@@ -1,7 +1,46 @@
 """A user: what all connections of one are allowed together, and how much of it they have used (docs/protocol.md §8)."""
 
 
-cdef class User:
+cdef class Rate:
+    """How much may be published, as a number in a second; what was not used up is kept for a second.
+
+    Arguments:
+        rate: messages a second, requests included; 0 for no limit.
+    """
+
+    def __init__(self, double rate):
+        self.rate = rate
+        self._spare = max(rate, 1.0)
+        self._counted_at = -1.0
+
+    cdef bint spend(self) noexcept:
+        """A message is published; false when `wait` says how long its client has to wait before the next one."""
+        self._spare -= 1.0
+        return self._spare >= 0.0
+
+    def wait(self, double now):
+        """For how many seconds nothing more may be published, at `now` (of any clock that only goes forward), after a message was."""
+        if self._counted_at >= 0.0:
+            self._spare = min(max(self.rate, 1.0) - 1.0, self._spare + (now - self._counted_at) * self.rate)
+        self._counted_at = now
+        return max(0.0, -self._spare / self.rate)
+
+    def published(self, double now):
+        """As `spend`, and `wait` if need be."""
+        return 0.0 if self.spend() else self.wait(now)
+
+    def take(self, double now):
+        """Whether one more is within the rate at `now`; then it counts."""
+        if self._counted_at >= 0.0:
+            self._spare = min(max(self.rate, 1.0), self._spare + (now - self._counted_at) * self.rate)
+        self._counted_at = now
+        if self._spare < 1.0:
+            return False
+        self._spare -= 1.0
+        return True
+
+
+cdef class User(Rate):
     """A user of the configuration.
 
     Arguments:
@@ -17,35 +56,14 @@ cdef class User:
         self, str name not None, proof, Permissions permissions, Owner owner not None, Py_ssize_t connections_max=0,
         Py_ssize_t subscriptions_max=0, double rate=0.0,
     ):
+        Rate.__init__(self, rate)
         self.name = name
         self.proof = proof
         self.permissions = permissions
         self.owner = owner
         self.connections_max = connections_max
         self.subscriptions_max = subscriptions_max
-        self.rate = rate
-        self._spare = max(rate, 1.0)
-        self._counted_at = -1.0
 
     def is_full(self):
         """Whether one more connection is one too many."""
         return 0 < self.connections_max <= self.connections
-
-    cdef bint spend(self) noexcept:
-        """A message is published; false when `wait` says how long its client has to wait before the next one."""
-        self._spare -= 1.0
-        return self._spare >= 0.0
-
-    def wait(self, double now):
-        """For how many seconds nothing more may be published, at `now` (of any clock that only goes forward), after a message was.
-
-        What was not used up is kept for a second.
-        """
-        if self._counted_at >= 0.0:
-            self._spare = min(max(self.rate, 1.0) - 1.0, self._spare + (now - self._counted_at) * self.rate)
-        self._counted_at = now
-        return max(0.0, -self._spare / self.rate)
-
-    def published(self, double now):
-        """As `spend`, and `wait` if need be."""
-        return 0.0 if self.spend() else self.wait(now)
