@@ -88,7 +88,7 @@ ALL: Final = (
         "send",
         (
             *("server/connection", "server/session", "server/mail", "mailboxes/office", "mailboxes/batch"),
-            *("mailboxes/blocks", "mailboxes/mailbox", "mailboxes/drops", "mailboxes/numbers"),
+            *("mailboxes/blocks", "mailboxes/mailbox", "mailboxes/drops", "mailboxes/numbers", "mailboxes/capacity"),
         ),
         stages.send,
     ),
