@@ -57,6 +57,8 @@ def build(name: str) -> None:
 
 def environment(name: str) -> Mapping[str, str]:
     """The variables with which Python runs what was built."""
+    if name == "fuzzed":
+        return os.environ  # `python -m fuzz` runs with the usual build, and each fuzzer it starts with this one
     found = os.environ | {"PYTHONPATH": str(folder(name))}
     if name == "sanitized":
         found |= {

@@ -7,6 +7,7 @@ failure where `CI` or `MQ9_REQUIRE_PEERS` is set. What is built is kept in .tool
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -102,7 +103,12 @@ def _javascript(source: Path, built: Path) -> None:
 
 
 def _rust(source: Path, built: Path) -> None:
-    _do(["cargo", "build", "--locked", "--quiet"], source, CARGO_TARGET_DIR=str(built))
+    more = {"CARGO_TARGET_DIR": str(built)}
+    # rustup looks below HOME for its toolchains, which may be set to another place than the user's own.
+    own = Path(pwd.getpwuid(os.getuid()).pw_dir) / ".rustup"
+    if "RUSTUP_HOME" not in os.environ and own.is_dir() and not (Path.home() / ".rustup" / "toolchains").is_dir():
+        more["RUSTUP_HOME"] = str(own)
+    _do(["cargo", "build", "--locked", "--quiet"], source, **more)
 
 
 def _java(source: Path, built: Path) -> None:
