@@ -43,6 +43,8 @@ cdef enum:
     WRITE_LOW = 262144
     # More than this is written without the interpreter's lock: giving it up and getting it back takes as long as copying this much.
     QUICK_WRITE_MAX = 32768
+    # What a record of TLS carries at most (RFC 8446, 5.1).
+    TLS_RECORD_MAX = 16384
     # A publisher whose subscriber is this far behind is made to wait a little, as nats-server does.
     STALL_AT = 8388608
 
@@ -287,12 +289,17 @@ cdef class Connection(FrameHandler):
         return 0
 
     cdef int look_what_was_taken(self) except -1:
-        """See how much of the output has reached the socket, and tell `output_taken`."""
+        """See how much of the output has reached the socket, and tell `output_taken`.
+
+        Over TLS the socket may have taken a part of a record. The client can read nothing of that, so that none of it counts.
+        """
         cdef uint64_t held = self.output_size
         if self.transport.is_closing() or self.carrier is not None and self.carrier.is_closing():
             return 0  # it drops what it is given, so that it holds nothing is no sign
         if self._transport_holds:
             held += self.held()
+            if self.carrier is not None and self.carrier.get_write_buffer_size():
+                held += TLS_RECORD_MAX
         self.taken = max(self.taken, self.position - min(held, self.position))
         return self.output_taken()
 
