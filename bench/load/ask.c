@@ -13,12 +13,11 @@
 #include "outcome.h"
 #include "replies.h"
 #include "report.h"
+#include "serving.h"
 
 #define INPUT_CAPACITY (1024 * 1024)
 #define REQUEST_SIZE_MAX 1024
 #define VALUE_SIZE_MAX 64
-#define EVENTS_AT_ONCE 64
-#define WAIT_MS 100
 
 struct asker {
     struct connection connection;
@@ -92,7 +91,9 @@ static void take_reply(struct run *run, struct asker *asker, const struct frame 
         asker->oldest++;
 }
 
-static void serve(struct run *run, struct asker *asker, uint32_t events) {
+static void serve(void *of_run, void *client, uint32_t events) {
+    struct run *run = of_run;
+    struct asker *asker = client;
     struct frame frame;
     if (events & ~(uint32_t)EPOLLOUT) {
         connection_read(&asker->connection, false);
@@ -102,22 +103,6 @@ static void serve(struct run *run, struct asker *asker, uint32_t events) {
                 take_reply(run, asker, &frame, now);
     }
     fill(run, asker);
-}
-
-static void serve_until_answered(struct run *run) {
-    struct epoll_event events[EVENTS_AT_ONCE];
-    uint64_t total = run->options->count * run->options->connections;
-    uint64_t last_event_at = clock_now();
-    while (run->answered < total) {
-        int ready = epoll_wait(run->epoll, events, EVENTS_AT_ONCE, WAIT_MS);
-        for (int event = 0; event < ready; event++)
-            serve(run, events[event].data.ptr, events[event].events);
-        if (ready > 0)
-            last_event_at = clock_now();
-        else if (clock_now() - last_event_at > run->options->patience_ns)
-            fail_promise("%llu of %llu requests were answered, then nothing came", (unsigned long long)run->answered,
-                         (unsigned long long)total);
-    }
 }
 
 static int compare_values(const void *left, const void *right) {
@@ -160,7 +145,14 @@ void run_ask(const struct options *options) {
     stopwatch_start(&stopwatch);
     for (uint32_t number = 0; number < options->connections; number++)
         fill(&run, &run.askers[number]);
-    serve_until_answered(&run);
+    serve_until_answered(
+        &(struct answers){
+            .epoll = run.epoll,
+            .count = &run.answered,
+            .total = options->count * options->connections,
+            .patience_ns = options->patience_ns,
+        },
+        serve, &run);
     stopwatch_stop(&stopwatch, clock_now());
     check_values(&run);
     for (uint32_t number = 0; number < options->connections; number++) {

@@ -10,9 +10,8 @@
 #include "payload.h"
 #include "report.h"
 #include "sending.h"
+#include "serving.h"
 
-#define EVENTS_AT_ONCE 64
-#define WAIT_MS 100
 
 struct run {
     const struct options *options;
@@ -99,7 +98,9 @@ static void take_answer(struct run *run, struct sender *sender, const struct ans
         sender->oldest++;
 }
 
-static void serve(struct run *run, struct sender *sender, uint32_t events) {
+static void serve(void *of_run, void *client, uint32_t events) {
+    struct run *run = of_run;
+    struct sender *sender = client;
     struct answer answer;
     if (events & ~(uint32_t)EPOLLOUT) {
         connection_read(&sender->connection, false);
@@ -108,22 +109,6 @@ static void serve(struct run *run, struct sender *sender, uint32_t events) {
             take_answer(run, sender, &answer, now);
     }
     fill(run, sender);
-}
-
-static void serve_until_answered(struct run *run) {
-    struct epoll_event events[EVENTS_AT_ONCE];
-    uint64_t total = run->options->count * run->options->connections;
-    uint64_t last_event_at = clock_now();
-    while (run->answered < total) {
-        int ready = epoll_wait(run->epoll, events, EVENTS_AT_ONCE, WAIT_MS);
-        for (int event = 0; event < ready; event++)
-            serve(run, events[event].data.ptr, events[event].events);
-        if (ready > 0)
-            last_event_at = clock_now();
-        else if (clock_now() - last_event_at > run->options->patience_ns)
-            fail_promise("%llu of %llu requests were answered, then nothing came", (unsigned long long)run->answered,
-                         (unsigned long long)total);
-    }
 }
 
 struct identity {
@@ -180,7 +165,14 @@ void run_requests(const struct options *options) {
     stopwatch_start(&stopwatch);
     for (uint32_t number = 0; number < options->connections; number++)
         fill(&run, &run.senders[number]);
-    serve_until_answered(&run);
+    serve_until_answered(
+        &(struct answers){
+            .epoll = run.epoll,
+            .count = &run.answered,
+            .total = options->count * options->connections,
+            .patience_ns = options->patience_ns,
+        },
+        serve, &run);
     stopwatch_stop(&stopwatch, clock_now());
     check_distinct(&run);
     for (uint32_t number = 0; number < options->connections; number++)

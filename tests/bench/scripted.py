@@ -86,13 +86,9 @@ class Script:
     stored: dict[str, list[bytes]] = field(default_factory=dict)
     taken: int = 0
     subscriptions: list[tuple[asyncio.StreamWriter, str, str]] = field(default_factory=list)
-    clients: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one client until it hangs up."""
-        task = asyncio.current_task()
-        assert task is not None
-        self.clients.add(task)
         writer.write(INFO)
         with contextlib.suppress(ConnectionError):
             while line := await reader.readline():
@@ -166,15 +162,21 @@ class Script:
 
     def serving(self) -> contextlib.AbstractAsyncContextManager[int]:
         """Serve on a free port, which is what the block gets."""
-        return serving(self.serve, self.clients)
+        return serving(self.serve)
 
 
 @contextlib.asynccontextmanager
-async def serving(
-    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], clients: set[asyncio.Task[None]]
-) -> AsyncIterator[int]:
-    """Have `serve` serve whoever connects, each as a task of `clients`, on a free port, which is what the block gets."""
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+async def serving(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[int]:
+    """Have `serve` serve whoever connects on a free port, which is what the block gets, and see all of them off."""
+    clients: set[asyncio.Task[None]] = set()
+
+    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        clients.add(task)
+        await serve(reader, writer)
+
+    server = await asyncio.start_server(serve_one, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

@@ -71,17 +71,13 @@ class AmqpScript:
     queues: dict[bytes, deque[bytes]] = field(default_factory=dict)
     taken: int = 0
     given: int = 0
-    clients: set[asyncio.Task[None]] = field(default_factory=set)
 
     def serving(self) -> contextlib.AbstractAsyncContextManager[int]:
         """Serve on a free port, which is what the block gets."""
-        return serving(self.serve, self.clients)
+        return serving(self.serve)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one client until it hangs up."""
-        task = asyncio.current_task()
-        assert task is not None
-        self.clients.add(task)
         channel = Channel()
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             assert await reader.readexactly(8) == b"AMQP\0\0\x09\x01"

@@ -43,17 +43,13 @@ class RedisScript:
     taken: int = 0
     handed_out: int = 0
     acks: int = 0
-    clients: set[asyncio.Task[None]] = field(default_factory=set)
 
     def serving(self) -> contextlib.AbstractAsyncContextManager[int]:
         """Serve on a free port, which is what the block gets."""
-        return serving(self.serve, self.clients)
+        return serving(self.serve)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one client until it hangs up."""
-        task = asyncio.current_task()
-        assert task is not None
-        self.clients.add(task)
         with contextlib.suppress(ConnectionError):
             while line := await reader.readline():
                 words = []
