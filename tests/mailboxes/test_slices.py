@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from mq9.mailboxes import operations
 from mq9.mailboxes.groups import Fetch
 from mq9.mailboxes.settling import settle
 from mq9.protocol import AckRequest, ProtocolError
 from mq9.store.contract import Table
 from tests.mailboxes.stored import rows_of
-from tests.mailboxes.test_appearing import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from mq9.mailboxes.group import Handout
+    from tests.mailboxes.place import Place
 
 SLICE = 4
 
@@ -39,14 +35,6 @@ class Waiting(Fetch):
 
     def mailbox_ended(self) -> None:
         self.ended += 1
-
-
-@pytest.fixture
-def place() -> Iterator[Place]:
-    place = Place()
-    yield place
-    place.office.close()
-    place.loop.close()
 
 
 def say(place: Place, op: str, *msg_ids: int) -> None:
