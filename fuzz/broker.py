@@ -90,13 +90,7 @@ class Fuzzed:
         """Stop the broker, which has to come to an end, and to have had no error of its own."""
         self.settle()
         stopping = self.loop.create_task(self.server.stop())
-        self.loop.run()
-        for _ in range(2_000):
-            if stopping.done():
-                break
-            self.loop.pass_time(10)
-            self.loop.run()
-        assert stopping.done(), "the broker does not stop"
+        assert self.loop.finish(stopping), "the broker does not stop"
         stopping.result()
         self.look()
 

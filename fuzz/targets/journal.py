@@ -10,6 +10,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import astuple
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -70,18 +71,12 @@ def _known(reading: Reading, number: int, segment: bytes) -> Known:
     index.damage.clear()
     for block in range(reading.below(4)):
         index.drop(block)
-    true = (
-        index.first_sequence,
-        index.last_sequence,
-        index.end,
-        index.first_number or 0,
-        index.last_number or 0,
-        index.count,
-    )
+    true = Known.of(index)
     if not reading.flag():
-        return Known(*true, index.pack_dropped())
+        return true
+    *numbers, _ = astuple(true)
     first, last, end, first_number, last_number, count = (
-        reading.number() if reading.flag() else value for value in true
+        reading.number() if reading.flag() else value for value in numbers
     )
     return Known(first, last, end, first_number, last_number, count, reading.some())
 

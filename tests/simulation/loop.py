@@ -65,6 +65,16 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self.now = until
         self._release()
 
+    def finish(self, task: asyncio.Task[Any]) -> bool:
+        """Run until the task is done, letting time pass for it, 20 s at most; returns whether it is."""
+        self.run()
+        for _ in range(2_000):
+            if task.done():
+                break
+            self.pass_time(10)
+            self.run()
+        return task.done()
+
     def abandon(self) -> None:
         """Everything that runs here is gone, as when the process is killed."""
         for task in self._tasks:

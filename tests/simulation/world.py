@@ -136,13 +136,7 @@ class World:
         self.note("restart")
         self._ending_at = self.loop.idle_at
         stopping = self.loop.create_task(self.server.stop())
-        self.loop.run()
-        for _ in range(2_000):
-            if stopping.done():
-                break
-            self.loop.pass_time(10)
-            self.loop.run()
-        demand(stopping.done(), "the broker does not stop")
+        demand(self.loop.finish(stopping), "the broker does not stop")
         stopping.result()
         self.loop.abandon()
         demand(not self.model.pending, f"not answered before the end: {[each.what for each in self.model.pending]}")

@@ -15,6 +15,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from mq9.store.frame import Index
 
@@ -38,6 +39,19 @@ class Known:
     last_number: int
     count: int
     dropped: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, index: Index) -> Self:
+        """What there is to know of a segment that was read."""
+        return cls(
+            index.first_sequence,
+            index.last_sequence,
+            index.end,
+            index.first_number or 0,
+            index.last_number or 0,
+            index.count,
+            index.pack_dropped(),
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -71,16 +85,7 @@ class Segment:
 
     def now_known(self) -> Known:
         """What the tables should know of it; it must have been read."""
-        index = self.contents
-        return Known(
-            index.first_sequence,
-            index.last_sequence,
-            index.end,
-            index.first_number or 0,
-            index.last_number or 0,
-            index.count,
-            index.pack_dropped(),
-        )
+        return Known.of(self.contents)
 
 
 class Files:

@@ -60,12 +60,11 @@ def find(files: Files, known: dict[int, Known], checkpoint: Checkpoint) -> Found
 
     Arguments:
         files: the journal's.
-        known: what the tables know of segments.
+        known: what the tables know of segments; it is used up.
         checkpoint: what else they know.
 
     Raises OSError.
     """
-    known = dict(known)
     found = Found(checkpoint, checkpoint.sequence)
     tail = []
     for segment in files.found():
