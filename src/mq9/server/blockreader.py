@@ -42,8 +42,11 @@ class BlockReader:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def read(self, number: int) -> Block | bytes | None:
-        """The bytes of a block, from memory or the store; None when it is gone or damaged. Raises StoreError."""
+    async def read(self, number: int, *, keep: bool = True) -> Block | bytes | None:
+        """The bytes of a block, from memory or the store; None when it is gone or damaged. Raises StoreError.
+
+        With `keep` it stays in memory for a while: who wants one message of a block wants the next one soon.
+        """
         block = self._delivery.cache.find(number)
         if block is not None:
             return block
@@ -52,7 +55,10 @@ class BlockReader:
             task = asyncio.get_running_loop().create_task(self._read(number))
             self._reading[number] = task
             task.add_done_callback(lambda task: self._has_read(number, task))
-        return await asyncio.shield(task)
+        data = await asyncio.shield(task)
+        if keep and data is not None:
+            self._delivery.keep(number, data)
+        return data
 
     async def find(
         self, mailbox: Mailbox, msg_id: int, now: Callable[[], int]
@@ -91,8 +97,6 @@ class BlockReader:
             except DamagedError as error:
                 log.error("block %d %s: its messages are lost", number, error)  # noqa: TRY400 - the sentence says it all
                 return None
-            # Who wants one message of a block wants the next one soon.
-            self._delivery.keep(number, data)
             return data
 
     async def _bring(self, number: int) -> None:

@@ -94,7 +94,7 @@ class Rewriter:
         sources: list[tuple[int, Block | bytes]] = []
         for number in numbers:
             try:
-                data = await self._blocks.read(number)
+                data = await self._blocks.read(number, keep=False)
             except StoreError as error:
                 log.error("cannot read block %d: %s", number, error)  # noqa: TRY400 - the sentence says it all
                 self._later([number])

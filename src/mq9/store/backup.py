@@ -22,7 +22,7 @@ import lmdb
 
 from mq9.native.checksum import checksum
 from mq9.store import lmdb_file
-from mq9.store.contract import FORMAT_VERSION, StoreError, StoreFailedError, StoreFormatError, StoreFullError
+from mq9.store.contract import FORMAT_VERSION, StoreFailedError, StoreFormatError, StoreFullError
 from mq9.store.directory import BACKUP_FILE, JOURNAL_FORMAT, check_journal_format, lock, mark_format, write_durably
 from mq9.store.frame import Index
 from mq9.store.hold import HOLD_FILE, held
@@ -140,10 +140,7 @@ def verify(backup: Path, manifest: Manifest) -> Iterator[str]:
     """A sentence for each file of a backup that is not what was backed up."""
     for file in manifest.files:
         try:
-            size, crc = 0, 0
-            for part in _parts(backup / file.name):
-                size += len(part)
-                crc = checksum(part, crc)
+            size, crc = _size_and_crc(backup / file.name)
         except OSError as error:
             yield f"{file.name} cannot be read: {error.strerror}"
             continue
@@ -166,10 +163,7 @@ def _copy_tables(source: Path, target: Path) -> Iterator[FileCopy]:
     copy = target / lmdb_file.DATA_FILE
     copy.chmod(0o600)
     sync(copy)
-    crc = 0
-    for part in _parts(copy):
-        crc = checksum(part, crc)
-    yield FileCopy(lmdb_file.DATA_FILE, copy.stat().st_size, crc)
+    yield FileCopy(lmdb_file.DATA_FILE, *_size_and_crc(copy))
 
 
 def _copy_journal(source: Path, target: Path) -> Iterator[FileCopy]:
@@ -259,8 +253,6 @@ def _explained() -> Iterator[None]:
     """Have errors of the system say what they mean for a copy."""
     try:
         yield
-    except StoreError:
-        raise
     except lmdb.Error as error:
         raise StoreFailedError(f"cannot read the tables: {error}") from None
     except OSError as error:
@@ -294,6 +286,14 @@ def _parts(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while part := file.read(_COPY_BYTES):
             yield part
+
+
+def _size_and_crc(path: Path) -> tuple[int, int]:
+    size, crc = 0, 0
+    for part in _parts(path):
+        size += len(part)
+        crc = checksum(part, crc)
+    return size, crc
 
 
 def _write(path: Path, data: bytes) -> None:

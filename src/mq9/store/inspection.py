@@ -77,14 +77,14 @@ class Inspection:
         try:
             for segment in found.segments:
                 self.segments += 1
-                index = self._look_at_segment(reader, segment, found.checkpoint)
+                index, data = self._look_at_segment(reader, segment, found.checkpoint)
                 self._look_at_order(index, before, highest, in_a_row=segment.number > found.checkpoint.segment)
                 before, highest = index, max(highest, -1 if index.last_number is None else index.last_number)
                 following: int | None = 0
                 while following is not None:
                     places, following = index.blocks(following, _SLICE_BYTES)
                     for number, offset, size in places:
-                        yield number, reader.read(segment.number, offset, size)
+                        yield number, data[offset : offset + size]
                 if segment.known is not None and not segment.changed:
                     segment.index = None  # it can be read again, and not all of them fit into memory
         finally:
@@ -145,8 +145,8 @@ class Inspection:
             raise StoreFailedError("the store is not open")
         return self._found
 
-    def _look_at_segment(self, reader: Reader, segment: Segment, checkpoint: Checkpoint) -> Index:
-        """Look at all of a segment but what is in its blocks."""
+    def _look_at_segment(self, reader: Reader, segment: Segment, checkpoint: Checkpoint) -> tuple[Index, bytes]:
+        """Look at all of a segment but what is in its blocks; gives its bytes, too."""
         if segment.index is None:
             assert segment.known is not None  # noqa: S101 - one of both tells what is in it
             segment.index = read_index(reader, segment.number, segment.known, checkpoint.salt)
@@ -158,12 +158,12 @@ class Inspection:
         for first, count in zip(dropped[::2], dropped[1::2], strict=True):
             self.dropped_max = max(self.dropped_max, first + count - 1)
         if index.damage:
-            return index  # and so the rest does not fit
+            return index, data  # and so the rest does not fit
         if any(later != earlier + 1 for earlier, later in itertools.pairwise(sequences)):
             self.damage.append(f"commits are missing within segment {segment.number}")
         if not _fits(segment):
             self.damage.append(f"segment {segment.number} is not what the tables know of it")
-        return index
+        return index, data
 
     def _look_at_order(self, index: Index, before: Index | None, highest: int, *, in_a_row: bool) -> None:
         """Look whether a segment follows the one `before` it, directly where it must be `in_a_row`."""
@@ -211,7 +211,7 @@ def _fits(segment: Segment) -> bool:
 def _size_needed(directory: Path) -> int:
     """How many bytes the data file must have. Raises lmdb.Error."""
     with lmdb.open(str(directory), readonly=True, create=False, lock=False, max_dbs=0) as environment:
-        return int((environment.info()["last_pgno"] + 1) * environment.stat()["psize"])
+        return lmdb_file.needed_bytes(environment)
 
 
 def _problem_of(tables: Tables) -> str:

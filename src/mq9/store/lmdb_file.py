@@ -28,6 +28,11 @@ def used_bytes(environment: lmdb.Environment) -> int:
     return int(pages * environment.stat()["psize"])
 
 
+def needed_bytes(environment: lmdb.Environment) -> int:
+    """How many bytes the file must have. Raises lmdb.Error."""
+    return int((environment.info()["last_pgno"] + 1) * environment.stat()["psize"])
+
+
 def is_mostly_gaps(environment: lmdb.Environment, directory: Path) -> bool:
     """Whether the data file is worth writing anew. Raises lmdb.Error."""
     size = (directory / DATA_FILE).stat().st_size

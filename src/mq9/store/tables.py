@@ -96,10 +96,7 @@ class Tables:
                 create=False,
                 lock=False,
             )
-            self._environment = environment
-            self._tables = {table: environment.open_db(table.value.encode(), create=False) for table in Table}
-            self._segments = environment.open_db(_SEGMENTS, create=False)
-            self._journal = environment.open_db(_JOURNAL, create=False)
+            self._use(environment, create=False)
         except lmdb.Error as error:
             raise StoreFailedError(f"cannot open the data in {self._directory}: {error}") from None
 
@@ -227,12 +224,15 @@ class Tables:
                 str(self._directory), map_size=self._map_bytes, max_dbs=len(Table) + 3, max_readers=16, mode=0o600
             )
             self._fill_up(environment)
-            self._environment = environment
-            self._tables = {table: environment.open_db(table.value.encode()) for table in Table}
-            self._segments = environment.open_db(_SEGMENTS)
-            self._journal = environment.open_db(_JOURNAL)
+            self._use(environment, create=True)
         except lmdb.Error as error:
             raise StoreFailedError(f"cannot open the data in {self._directory}: {error}") from None
+
+    def _use(self, environment: lmdb.Environment, *, create: bool) -> None:
+        self._environment = environment
+        self._tables = {table: environment.open_db(table.value.encode(), create=create) for table in Table}
+        self._segments = environment.open_db(_SEGMENTS, create=create)
+        self._journal = environment.open_db(_JOURNAL, create=create)
 
     def old_blocks(self) -> lmdb._Database | None:
         """The blocks of a store of an earlier format, or None. Raises StoreFailedError."""
@@ -263,7 +263,7 @@ class Tables:
         Pages at its end that were never written may lie behind the end of the file, and so does what is missing of a file that was
         cut short, as by a copy that broke off: reading there would end the process. As zeros, pages that are needed are found out.
         """
-        length = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+        length = lmdb_file.needed_bytes(environment)
         if self.size < length:
             os.truncate(self._directory / lmdb_file.DATA_FILE, length)
 
