@@ -216,7 +216,7 @@ cdef class Delivery:
         cdef const char* record
         cdef bint more
         cdef Py_ssize_t quantum = QUANTUM if len(group.members) == 1 else 1
-        while group.peek(receiver.mask, now, &choice):
+        while group.peek(receiver.mask, now, &choice, False):
             if choice.entry.block in self._damaged:
                 group.hand(&choice, receiver)
                 group.discard(choice.entry.msg_id)
@@ -238,7 +238,7 @@ cdef class Delivery:
             record = block.data + choice.entry.offset
             choice.entry.end |= ENTRY_OFFERED
             group.hand(&choice, receiver)
-            more = group.peek(receiver.mask, now, &choice)
+            more = group.peek(receiver.mask, now, &choice, False)
             receiver.write(record, max(group.left(receiver.mask), <uint64_t>1) if more else 0)
             if receiver.ended:
                 return given

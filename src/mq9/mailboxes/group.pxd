@@ -84,7 +84,6 @@ cdef class Group:
     cdef uint64_t _start_id    # where it starts over
     cdef bint receivers_first
     cdef Py_ssize_t counted    # its part in what the ledger says is unfinished
-    cdef bint full             # for as long as it leases: no message that it has never had may be chosen
     cdef bint stirred          # it may have something to give to those who wait
     cdef size_t _tidy_at
     cdef list _untidy          # msg_ids of which it is to be seen still whether they are gone; None: none are
@@ -92,7 +91,8 @@ cdef class Group:
     cdef int _left_mask
     cdef int _left_uses
 
-    cdef bint peek(self, int mask, uint64_t now, Choice* choice) except -1
+    cdef bint is_full(self) noexcept
+    cdef bint peek(self, int mask, uint64_t now, Choice* choice, bint known_only) except -1
     cdef int _peek_again(self, int rank, uint64_t now, Choice* choice) except -1
     cdef Open* give(self, Choice* choice, Handout handout) except NULL
     cdef int touch(self, Handout handout) except -1

@@ -251,13 +251,18 @@ cdef class Group:
 
     # choosing
 
-    cdef bint peek(self, int mask, uint64_t now, Choice* choice) except -1:
+    cdef bint is_full(self) noexcept:
+        """Whether it has as many unfinished messages as it may have."""
+        return <uint64_t>len(self.open) >= self.ledger.unfinished_max
+
+    cdef bint peek(self, int mask, uint64_t now, Choice* choice, bint known_only) except -1:
         """Find the first message to give out by priority, then msg_id; false when there is none.
 
         Arguments:
             mask: bit n for priority n.
             now: Unix ms.
             choice: what was found; valid until the mailbox or the group changes.
+            known_only: nothing that it has never had.
         """
         cdef Level* level
         cdef LevelCursor cursor
@@ -274,7 +279,7 @@ cdef class Group:
             choice.open = NULL
             choice.rank = rank
             entry = NULL
-            if level.last_id > self.cursors[rank] and not self.full:
+            if level.last_id > self.cursors[rank] and not known_only:
                 level_seek(level, self.cursors[rank], &cursor)
                 entry = level_peek(&cursor, now)
                 while entry != NULL and entry.msg_id <= self.overlap and entry.msg_id in self.open:
@@ -357,8 +362,7 @@ cdef class Group:
         cdef Open* item
         cdef size_t size = 0, cost
         cdef uint64_t until = passed(now, lease_ms)
-        self.full = <uint64_t>len(self.open) >= self.ledger.unfinished_max
-        while (handout is None or handout.count < limit) and self.peek((1 << LEVELS) - 1, now, &choice):
+        while (handout is None or handout.count < limit) and self.peek((1 << LEVELS) - 1, now, &choice, self.is_full()):
             cost = <size_t>choice.entry.size * 4 // 3 + ITEM_OVERHEAD
             if handout is None:
                 handout = Handout(self)
@@ -371,8 +375,6 @@ cdef class Group:
             item.holder = holder
             item.attempts += 1
             size += cost
-            self.full = <uint64_t>len(self.open) >= self.ledger.unfinished_max
-        self.full = False
         if handout is not None:
             handout.watch(until)
             self.touch(handout)

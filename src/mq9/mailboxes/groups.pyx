@@ -124,7 +124,7 @@ cdef class Groups(Ledger):
 
     def is_full(self, Group group not None):
         """Whether the group has as many unfinished messages as it may have."""
-        return <uint64_t>len(group.open) >= self.unfinished_max
+        return group.is_full()
 
     cdef int _recount(self, Group group) except -1:
         """See how many messages of the group are unfinished now."""
@@ -232,7 +232,7 @@ cdef class Groups(Ledger):
         cdef Choice choice
         cdef Fetch fetch
         cdef Handout handout
-        while group.fetches and group.peek((1 << LEVELS) - 1, now, &choice):
+        while group.fetches and group.peek((1 << LEVELS) - 1, now, &choice, False):
             fetch = next(iter(group.fetches))
             if not fetch.is_open():
                 self.withdraw(fetch)

@@ -189,27 +189,11 @@ def compose(Handout handout not None, uint64_t holder, BlockCache cache not None
             count += 1
         reached = None
         if count < handout.count:
-            reached = _first_of(handout, holder, now, count)
+            there = [msg_id for msg_id, _ in handout.leased(holder) if mailbox.where(msg_id, now) is not None]
+            reached = set(there[:count])
         return json_.data[:json_.size], ended, reached
     finally:
         buffer_free(&json_)
-
-
-cdef set _first_of(Handout handout, uint64_t holder, uint64_t now, uint32_t count):
-    """The msg_ids of the first `count` messages that `compose` has written."""
-    cdef Mailbox mailbox = handout.group.mailbox
-    cdef uint32_t at
-    cdef int rank
-    cdef Open* item
-    cdef Entry* entry
-    cdef set found = set()
-    for at in range(handout.count):
-        item = &handout.items[at]
-        if <uint32_t>len(found) < count and item.state in (LEASED, LAPSED) and item.holder == holder:
-            entry = mailbox.find(item.msg_id, &rank)
-            if entry != NULL and not entry_is_gone(entry, now):
-                found.add(item.msg_id)
-    return found
 
 
 def leased_item(data not None, Py_ssize_t offset, int attempt):

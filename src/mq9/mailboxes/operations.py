@@ -25,6 +25,12 @@ NO_GROUP = "no such group"
 NOT_OWNER = "the mailbox is another user's"
 
 
+def look_whether_refused(office: PostOffice) -> None:
+    """Raise why nothing can be stored now, if so. Not the same one each time: what is raised again keeps a traceback of each."""
+    if (refusal := office.refusal) is not None:
+        raise ProtocolError(refusal.code, refusal.sentence, refusal.limit)
+
+
 def create(
     office: PostOffice,
     request: CreateRequest,
@@ -57,8 +63,7 @@ def create(
     elif request.renew and request.name is not None and request.name.startswith("m-"):
         raise ProtocolError(404, NO_MAILBOX)
     else:
-        if office.refusal is not None:
-            raise office.refusal
+        look_whether_refused(office)
         if owner is not None and not owner.may_create():
             sentence = f"this user may have at most {owner.mailboxes_max} mailboxes"
             raise ProtocolError(429, sentence, "users.max_mailboxes")
@@ -100,8 +105,7 @@ def _answer_existing(office: PostOffice, request: CreateRequest, row: MailboxRow
         else:  # the answer must not say what is not durable yet
             office.then(_Answer(_created(row, drop_id_of(row.mail_id), is_new=False), done))
         return
-    if office.refusal is not None:
-        raise office.refusal
+    look_whether_refused(office)
     ttl_s = row.ttl_s if request.ttl is None else request.ttl
     renewed = row._replace(ttl_s=ttl_s, expires_ms=_end(now, ttl_s))
     office.put_row(renewed)

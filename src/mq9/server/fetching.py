@@ -87,7 +87,7 @@ class Fetcher:
         if mine and self.under_way >= self._total_requests_max:  # as in Leasing
             sentence = f"at most {self._total_requests_max} fetches of all clients may be under way"
             raise ProtocolError(429, sentence, "max_total_requests")
-        self._under_way[client] = self._under_way.get(client, 0) + 1
+        self._under_way[client] = mine + 1
         self._turns.setdefault(client, asyncio.Lock())
         task = asyncio.get_running_loop().create_task(
             self._answer(session, mailbox, request, reply, shape or ListShape(payload=request.payload))

@@ -19,7 +19,7 @@ from mq9.mailboxes.groups import Fetch
 from mq9.mailboxes.leased import compose, leased_item
 from mq9.mailboxes.mailbox import Mailbox
 from mq9.mailboxes.office import PostOffice
-from mq9.mailboxes.operations import NO_GROUP, NO_MAILBOX
+from mq9.mailboxes.operations import NO_GROUP, NO_MAILBOX, look_whether_refused
 from mq9.mailboxes.reading import read_message
 from mq9.mailboxes.settling import settle
 from mq9.protocol import PRIORITIES, AckRequest, LeaseRequest, ProtocolError, dump
@@ -206,9 +206,7 @@ class Leasing:
             self._wait(reading)
 
     def _create(self, mailbox: Mailbox, name: bytes, first_id: int) -> Group:
-        if (refusal := self.office.refusal) is not None:
-            # Not the same one: what is raised again and again keeps a traceback of each time.
-            raise ProtocolError(refusal.code, refusal.sentence, refusal.limit)
+        look_whether_refused(self.office)
         if mailbox.groups is not None and len(mailbox.groups.by_name) >= self._groups_max:
             raise ProtocolError(429, f"a mailbox has at most {self._groups_max} groups", "max_groups")
         if self.office.groups.groups >= self._total_groups_max:
