@@ -162,7 +162,7 @@ def bad_group_name(name: str) -> str | None:
     return None
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """Whether it can be written as UTF-8: JSON may escape half of a surrogate pair."""
     try:
         text.encode()
@@ -221,9 +221,11 @@ class _Body:
             return None
         if not isinstance(value, str):
             raise ProtocolError(400, f"{key} must be a string")
-        if not _is_unicode(value):
-            raise ProtocolError(400, f"{key} must be valid Unicode")
-        if len(value.encode()) > bytes_max:
+        try:
+            size = len(value.encode())
+        except UnicodeEncodeError:
+            raise ProtocolError(400, f"{key} must be valid Unicode") from None
+        if size > bytes_max:
             raise ProtocolError(400, f"{key} must have at most {bytes_max} bytes")
         return value
 
@@ -288,7 +290,7 @@ class _Body:
             return ()
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise ProtocolError(400, f"{key} must be a list of strings")
-        if not all(map(_is_unicode, value)):
+        if not all(map(is_unicode, value)):
             raise ProtocolError(400, f"{key} must be valid Unicode")
         if len(value) > TAGS_MAX or any(len(item) > bytes_max for item in value):
             raise ProtocolError(400, f"{key} must have at most {TAGS_MAX} items of at most {bytes_max} characters")

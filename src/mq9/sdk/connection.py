@@ -173,7 +173,7 @@ class Connection:
                 answers[place] = None if reply is None else self._answer_of(reply)
             missing = [place for place in missing if answers[place] is None]
             if missing and not link.lost.is_set():
-                failure = Timeout(f"the broker at {self.address} did not answer within {timeout_s:g} s")
+                failure = self.silent(timeout_s)
                 break
             link.speaks_mq9 = True
         return [failure if answer is None else answer for answer in answers]
@@ -221,7 +221,7 @@ class Connection:
                 async with asyncio.timeout_at(deadline):
                     answer = self.object_of(await link.request(subject, body, headers))
             except TimeoutError:
-                raise Timeout(f"the broker at {self.address} did not answer within {timeout_s:g} s") from None
+                raise self.silent(timeout_s) from None
             except NoBroker:
                 raise self.no_broker() from None
             except InboxRefused:
@@ -253,6 +253,10 @@ class Connection:
         except (TypeError, ValueError):
             code = 0
         raise error_of(code, str(answer["error"]))
+
+    def silent(self, timeout_s: float) -> Timeout:
+        """What to raise when no answer came in time."""
+        return Timeout(f"the broker at {self.address} did not answer within {timeout_s:g} s")
 
     def no_broker(self) -> Unavailable:
         """What to raise when the server knows nothing of mailboxes."""

@@ -12,7 +12,7 @@ import logging
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from mq9.sdk.errors import BadRequest, ConnectionFailed, Forbidden, MailboxError, NotFound, Timeout
+from mq9.sdk.errors import BadRequest, ConnectionFailed, Forbidden, MailboxError, NotFound
 from mq9.sdk.link import InboxRefused, LinkLost, SubscriptionRefused
 
 if TYPE_CHECKING:
@@ -268,8 +268,7 @@ class Feed(ABC, Generic[ItemT]):
         except LinkLost:
             return False
         except TimeoutError:
-            address = self.operations.connection.address
-            raise Timeout(f"the broker at {address} did not answer within {self._timeout_s:g} s") from None
+            raise self.operations.connection.silent(self._timeout_s) from None
         except SubscriptionRefused:
             raise await self.refusal() from None
         except InboxRefused:

@@ -76,6 +76,11 @@ class Reply(NamedTuple):
     headers: Mapping[str, str]
     body: bytes
 
+    @property
+    def is_from_nobody(self) -> bool:
+        """Whether the server says that nobody answers on the subject."""
+        return not self.body and self.headers.get("Status") == _NO_RESPONDERS
+
 
 def checked_url(url: str) -> str:
     """`url` itself when it can be the address of a broker; raises BadRequest for anything else."""
@@ -187,7 +192,7 @@ class Inbox:
             InboxRefused: the answer could not come in.
         """
         reply = await self._answer_to(lambda to: self._client.publish(subject, body, reply=to, headers=headers))
-        if not reply.body and reply.headers.get("Status") == _NO_RESPONDERS:
+        if reply.is_from_nobody:
             raise NoBroker
         return reply
 
@@ -307,7 +312,7 @@ class Pipeline:
             finally:
                 with suppress(Error, OSError):
                     await subscription.unsubscribe()
-        if any(reply and not reply.body and reply.headers.get("Status") == _NO_RESPONDERS for reply in self._replies):
+        if any(reply and reply.is_from_nobody for reply in self._replies):
             raise NoBroker
         return self._replies
 

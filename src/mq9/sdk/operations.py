@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from mq9 import protocol
-from mq9.protocol import FETCH_LIMIT_MAX, MSG_ID_MAX, PRIORITIES, Priority, bad_mail_id
+from mq9.protocol import FETCH_LIMIT_MAX, MSG_ID_MAX, PRIORITIES, Priority, bad_mail_id, is_unicode
 from mq9.sdk import tracing
 from mq9.sdk.connection import ALWAYS, NEVER, checked_seconds
 from mq9.sdk.errors import BadRequest, Forbidden, MailboxError
@@ -38,7 +38,7 @@ def checked_mail_id(mail_id: str) -> str:
     """`mail_id` as a plain str that is safe in a subject; raises BadRequest for anything else."""
     if not isinstance(mail_id, str):
         raise BadRequest(f"mail_id must be a string, not {type(mail_id).__name__}")
-    problem = bad_mail_id(str(mail_id)) if _is_unicode(mail_id) else "mail_id must be valid Unicode"
+    problem = bad_mail_id(str(mail_id)) if is_unicode(mail_id) else "mail_id must be valid Unicode"
     if problem is not None:
         raise BadRequest(problem)
     return str(mail_id)
@@ -310,7 +310,7 @@ def checked_group(group: str) -> str:
     """`group` when it can be the name of a group; raises BadRequest for anything else."""
     if not isinstance(group, str):
         raise BadRequest(f"the name of a group must be a string, not {type(group).__name__}")
-    problem = protocol.bad_group_name(group) if _is_unicode(group) else "group_name must be valid Unicode"
+    problem = protocol.bad_group_name(group) if is_unicode(group) else "group_name must be valid Unicode"
     if problem is not None:
         raise BadRequest(problem)
     return group
@@ -352,15 +352,7 @@ def _checked_headers(headers: Mapping[str, str] | None, options: Mapping[str, An
         if not isinstance(name, str) or not name or not _HEADER_NAME.issuperset(name):
             raise BadRequest(f"{name!r} cannot be the name of a header")
         text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-        if not isinstance(text, str) or "\r" in text or "\n" in text or not _is_unicode(text):
+        if not isinstance(text, str) or "\r" in text or "\n" in text or not is_unicode(text):
             raise BadRequest(f"the header {name} must be a string of one line")
         sent[name] = text.strip()
     return sent
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

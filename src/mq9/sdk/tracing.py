@@ -43,7 +43,7 @@ def sending(
     """
     if _API not in sys.modules:
         return _NOTHING
-    attributes = _attributes("send", "send", mail_id, priority)
+    attributes = _attributes("send", mail_id, priority)
     if size is not None:
         attributes["messaging.message.body.size"] = size
     if count is not None:
@@ -58,7 +58,7 @@ def processing(mail_id: str, message: BaseMessage, group: str | None) -> Around:
     """
     if _API not in sys.modules:
         return _NOTHING
-    attributes = _attributes("process", "process", mail_id, message.priority)
+    attributes = _attributes("process", mail_id, message.priority)
     attributes["messaging.message.id"] = str(message.msg_id)
     if group is not None:
         attributes["messaging.consumer.group.name"] = group
@@ -122,11 +122,11 @@ def _tracer() -> Tracer:
     return trace.get_tracer("mq9", VERSION)
 
 
-def _attributes(operation: str, kind: str, mail_id: str, priority: str | None) -> dict[str, Any]:
+def _attributes(operation: str, mail_id: str, priority: str | None) -> dict[str, Any]:
     attributes: dict[str, Any] = {
         "messaging.system": _SYSTEM,
         "messaging.operation.name": operation,
-        "messaging.operation.type": kind,
+        "messaging.operation.type": operation,
         "messaging.mq9.message.priority": priority or "normal",
     }
     if _is_secret(mail_id):
