@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from mq9.cli.data import refusals
 from mq9.cli.exits import Exit
 
 
@@ -23,12 +24,10 @@ def health(http_port: int | None, config: Path | None, timeout: float) -> int:
     """
     from http.client import HTTPConnection, HTTPException
 
-    from mq9.server.config import Config, ConfigError
+    from mq9.server.config import Config
 
-    try:
+    with refusals():
         settings = Config.load(config, os.environ, {"http_port": http_port})
-    except ConfigError as error:
-        raise click.ClickException(str(error)) from None
     if not settings.http_port:
         raise click.ClickException("no monitoring port is configured: give it with --http-port or MQ9_HTTP_PORT")
     everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mq9.cli.data import refusals
+
 if TYPE_CHECKING:
     from mq9.server.broker import Server
     from mq9.server.config import Config
@@ -47,14 +49,11 @@ def serve(config: Path | None, **given: Any) -> None:
     import uvloop
 
     from mq9.server import process
-    from mq9.server.config import Config, ConfigError
-    from mq9.store.contract import StoreError
+    from mq9.server.config import Config
 
     process.prepare()
-    try:
+    with refusals():
         uvloop.run(_run(lambda: Config.load(config, os.environ, given)))
-    except (ConfigError, StoreError) as error:
-        raise click.ClickException(str(error)) from None
 
 
 async def _run(load: Callable[[], Config]) -> None:

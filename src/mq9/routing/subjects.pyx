@@ -42,6 +42,14 @@ cdef bint is_literal(const char* subject, Py_ssize_t size) noexcept nogil:
         at = token_end + 1
 
 
+cdef inline bint _is(const char* at, const char* end, char wildcard) noexcept nogil:
+    return end - at == 1 and at[0] == wildcard
+
+
+cdef inline bint _same(const char* one, const char* one_end, const char* other, const char* other_end) noexcept nogil:
+    return one_end - one == other_end - other and memcmp(one, other, one_end - one) == 0
+
+
 cdef bint subject_matches(
     const char* pattern, Py_ssize_t pattern_size, const char* subject, Py_ssize_t size
 ) noexcept nogil:
@@ -55,20 +63,15 @@ cdef bint subject_matches(
         token_end = _token_end(subject, end)
         if token_end == subject:
             return False
-        if pattern_token_end - pattern == 1 and pattern[0] == c">":
+        if _is(pattern, pattern_token_end, c">"):
             return True
-        if not (pattern_token_end - pattern == 1 and pattern[0] == c"*"):
-            if pattern_token_end - pattern != token_end - subject \
-                    or memcmp(pattern, subject, token_end - subject) != 0:
+        if not _is(pattern, pattern_token_end, c"*"):
+            if not _same(pattern, pattern_token_end, subject, token_end):
                 return False
         if pattern_token_end == pattern_end or token_end == end:
             return pattern_token_end == pattern_end and token_end == end
         pattern = pattern_token_end + 1
         subject = token_end + 1
-
-
-cdef inline bint _is(const char* at, const char* end, char wildcard) noexcept nogil:
-    return end - at == 1 and at[0] == wildcard
 
 
 cdef bint subject_covers(const char* wider, Py_ssize_t wider_size, const char* narrower, Py_ssize_t size) noexcept nogil:
@@ -85,7 +88,7 @@ cdef bint subject_covers(const char* wider, Py_ssize_t wider_size, const char* n
         if _is(narrower, token_end, c">"):
             return False
         if not _is(wider, wider_token_end, c"*"):
-            if wider_token_end - wider != token_end - narrower or memcmp(wider, narrower, token_end - narrower) != 0:
+            if not _same(wider, wider_token_end, narrower, token_end):
                 return False
         if wider_token_end == wider_end or token_end == end:
             return wider_token_end == wider_end and token_end == end
@@ -105,7 +108,7 @@ cdef bint subjects_meet(const char* one, Py_ssize_t one_size, const char* other,
         if _is(one, one_token_end, c">") or _is(other, other_token_end, c">"):
             return True
         if not (_is(one, one_token_end, c"*") or _is(other, other_token_end, c"*")):
-            if one_token_end - one != other_token_end - other or memcmp(one, other, one_token_end - one) != 0:
+            if not _same(one, one_token_end, other, other_token_end):
                 return False
         if one_token_end == one_end or other_token_end == other_end:
             return one_token_end == one_end and other_token_end == other_end

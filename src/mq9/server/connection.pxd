@@ -74,6 +74,7 @@ cdef class Connection(FrameHandler):
     cdef Py_ssize_t held(self) except -1
     cdef int _flush(self) except -1
     cdef int look_what_was_taken(self) except -1
+    cdef bint _say_last(self, str reason, bytes last) except -1
     cdef int _ends_softly(self) except -1
     cdef int output_taken(self) except -1
     cdef Py_ssize_t _write_now(self) except -1

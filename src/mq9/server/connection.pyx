@@ -393,30 +393,16 @@ cdef class Connection(FrameHandler):
 
     def close(self, str reason not None, bytes last not None=b""):
         """End the connection after everything that was sent, and `last`, has been written."""
-        if self.closed:
-            return
-        if last:
-            self.send(last)
-        self._flush()
-        if self.closed:
-            return
-        self._ends_softly()
-        self._end(reason)
-        self.transport.close()
+        if self._say_last(reason, last):
+            self.transport.close()
 
     def part(self, str reason not None, bytes last not None):
         """As `close`, for a client that may be in the middle of saying something: what it says goes unread for a while.
 
         A socket that is closed with something unread tells the other side of an error, which may be faster than `last`.
         """
-        if self.closed:
+        if not self._say_last(reason, last):
             return
-        self.send(last)
-        self._flush()
-        if self.closed:
-            return
-        self._ends_softly()
-        self._end(reason)
         self.transport.resume_reading()
         if not self.transport.can_write_eof():  # TLS: its own farewell reads what comes
             self.transport.close()
@@ -427,6 +413,19 @@ cdef class Connection(FrameHandler):
             self.transport.close()
             return
         self.shared.loop.call_later(LINGER_S, self.transport.close)
+
+    cdef bint _say_last(self, str reason, bytes last) except -1:
+        """Write `last` behind everything that was sent, and end; false when the connection had ended, or ended by that."""
+        if self.closed:
+            return False
+        if last:
+            self.send(last)
+        self._flush()
+        if self.closed:
+            return False
+        self._ends_softly()
+        self._end(reason)
+        return True
 
     def abort(self, str reason not None):
         """End the connection now, also one that is closing; what was not written is dropped."""

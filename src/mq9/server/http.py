@@ -97,7 +97,6 @@ class HttpServer:
         metrics, monitor: what it shows.
         is_healthy: whether the broker accepts messages.
         token: what has to be shown as `Authorization: Bearer`, for everything but /healthz; empty for nothing.
-        token: what has to be shown as `Authorization: Bearer`, for everything but /healthz; empty for nothing.
 
     Raises ConfigError when it cannot listen there.
     """

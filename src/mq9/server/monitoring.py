@@ -194,12 +194,12 @@ class Monitor:
             "in_client_bytes": hub.payload_in,
             "out_client_bytes": hub.payload_out,
             "slow_consumers": hub.slow_consumers,
-            "stale_connections": hub.stale_connections,
+            "stale_connections": hub.reached["ping_max"],
             "subscriptions": hub.subscriptions,
             "http_req_stats": self._requests.copy(),
             "config_load_time": go_time(self.config_load_s),
             "slow_consumer_stats": {"clients": hub.slow_consumers, "routes": 0, "gateways": 0, "leafs": 0},
-            "stale_connection_stats": {"clients": hub.stale_connections, "routes": 0, "gateways": 0, "leafs": 0},
+            "stale_connection_stats": {"clients": hub.reached["ping_max"], "routes": 0, "gateways": 0, "leafs": 0},
         }
 
     def _cpu_percent(self) -> float:

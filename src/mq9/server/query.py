@@ -15,8 +15,10 @@ LIMIT_MAX = 100_000
 
 _TRUE = {"1", "t", "true", "T", "TRUE", "True"}
 _FALSE = {"0", "f", "false", "F", "FALSE", "False"}
-_SORTS_BY_AMOUNT = {"cid", "subs", "pending", "msgs_to", "msgs_from", "bytes_to", "bytes_from"}
-_SORTS_BY_TIME = {"start", "last", "idle", "uptime", "rtt"}
+_SORTS = {
+    *("cid", "subs", "pending", "msgs_to", "msgs_from", "bytes_to", "bytes_from"),
+    *("start", "last", "idle", "uptime", "rtt"),
+}
 _SORTS_CLOSED = {"stop", "reason"}
 
 Parameters = Mapping[str, str]
@@ -78,7 +80,7 @@ class ConnzQuery:
         )
         if query.sort in _SORTS_CLOSED and query.state is not State.CLOSED:
             raise QueryError(f"sort by {query.sort} only valid on closed connections")
-        if query.sort not in _SORTS_BY_AMOUNT | _SORTS_BY_TIME | _SORTS_CLOSED:
+        if query.sort not in _SORTS | _SORTS_CLOSED:
             raise QueryError(f"invalid sorting option: {query.sort}")
         return query
 

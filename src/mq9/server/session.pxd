@@ -33,7 +33,6 @@ cdef class Hub(Shared):
     cdef public uint64_t connections_total
     cdef public uint64_t rate_waits
     cdef public uint64_t subscriptions  # of all clients, those to mailboxes included
-    cdef public uint64_t stale_connections
     cdef readonly object gone           # the ClientState of those who left last
 
 

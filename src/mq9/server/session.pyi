@@ -30,7 +30,6 @@ class Hub(Shared):
     connections_total: int
     rate_waits: int
     subscriptions: int
-    stale_connections: int
     gone: deque[ClientState]
     def __init__(self, loop: AbstractEventLoop, config: Config, info: dict[str, Any], access: Access) -> None: ...
     def adopt(self, config: Config) -> None: ...

@@ -305,7 +305,6 @@ cdef class Session(Connection):
             return
         if self.pings_out >= ping_max:
             self.hub.refused("stale connection")
-            self.hub.stale_connections += 1
             self.close("Stale Connection", b"-ERR 'Stale Connection'\r\n")
             return
         self.pings_out += 1

@@ -9,6 +9,7 @@ cdef class Rate:
     cdef double _spare                     # messages that may be published at once; below zero: too many were
     cdef double _counted_at
 
+    cdef void _refill(self, double now, double most) noexcept
     cdef bint spend(self) noexcept
 
 

@@ -13,6 +13,12 @@ cdef class Rate:
         self._spare = max(rate, 1.0)
         self._counted_at = -1.0
 
+    cdef void _refill(self, double now, double most) noexcept:
+        """What may be done at once grows with the time that has passed, up to `most`."""
+        if self._counted_at >= 0.0:
+            self._spare = min(most, self._spare + (now - self._counted_at) * self.rate)
+        self._counted_at = now
+
     cdef bint spend(self) noexcept:
         """A message is published; false when `wait` says how long its client has to wait before the next one."""
         self._spare -= 1.0
@@ -20,9 +26,7 @@ cdef class Rate:
 
     def wait(self, double now):
         """For how many seconds nothing more may be published, at `now` (of any clock that only goes forward), after a message was."""
-        if self._counted_at >= 0.0:
-            self._spare = min(max(self.rate, 1.0) - 1.0, self._spare + (now - self._counted_at) * self.rate)
-        self._counted_at = now
+        self._refill(now, max(self.rate, 1.0) - 1.0)
         return max(0.0, -self._spare / self.rate)
 
     def published(self, double now):
@@ -31,9 +35,7 @@ cdef class Rate:
 
     def take(self, double now):
         """Whether one more is within the rate at `now`; then it counts."""
-        if self._counted_at >= 0.0:
-            self._spare = min(max(self.rate, 1.0), self._spare + (now - self._counted_at) * self.rate)
-        self._counted_at = now
+        self._refill(now, max(self.rate, 1.0))
         if self._spare < 1.0:
             return False
         self._spare -= 1.0
