@@ -61,12 +61,16 @@ class Store(MemoryStore):
         reading = self._reading
         number, mail_id = reading.number(16), reading.some() if reading.flag() else b"box.%d" % reading.below(4)
         expires = self._time() if reading.flag() else 0
-        public = reading.flag()
-        self._row(
-            MailboxRow(
-                number, mail_id, public, reading.take(reading.below(8)), reading.number(32), self._time(), expires
-            )
-        )
+        said = reading.byte()
+        public, owned, owner_only = (said >> bit & 3 == 1 for bit in (0, 2, 4))
+        desc, ttl_s, created_ms = reading.take(reading.below(8)), reading.number(32), self._time()
+        owner = (b"first", b"second", b"", reading.some())[said >> 6] if owned else b""
+        row = MailboxRow(number, mail_id, public, desc, ttl_s, created_ms, expires, owner, owner_only)
+        self._row(row)
+        if owned and reading.flag():  # the size of the name, the name, or what is before them
+            body = bytearray(row.pack()[:-4])
+            body[-1 - reading.number(16) % len(body)] ^= reading.byte() or 1
+            self._tables[Table.MAILBOXES][row.key] = seal_row(row.key, bytes(body[: len(body) - reading.below(4)]))
 
     def _group(self) -> None:
         reading = self._reading
@@ -245,6 +249,10 @@ def seeds() -> Iterator[bytes]:
             + bytes([1])
             + bytes(40)
         )
+    for said in (0b00000100, 0b01010100, 0b11010101):
+        # Mailboxes of owners: the number, the name, no expiry, and the rest; then one whose row says it otherwise.
+        yield bytes([0, 9, 0, 1, 0, said]) + b"\0\0\0\0\3own"
+        yield bytes([0, 9, 0, 1, 0, said]) + b"\0\0\0\0\1\2\1\3" * 2
 
 
 TARGET: Final = Target("recovery", run, seeds, size_max=1024)
