@@ -25,24 +25,24 @@ test-clients: clients
 	$(BIN)/python -m pytest -m clients --durations=12 $(PYTEST)
 
 clients: setup
-	$(BIN)/python tools/clients.py
+	$(BIN)/python -m tools.clients
 
 sim: setup
 	$(BIN)/python -m tests.simulation $(ARGS)
 
 fuzz: setup
 	$(BIN)/python -m pip install --quiet 'atheris>=3,<4'
-	$(BIN)/python tools/builds.py fuzzed -m fuzz $(ARGS)
+	$(BIN)/python -m tools.builds fuzzed -m fuzz $(ARGS)
 
 # What is compiled, and has memory of its own to go wrong with.
 SANITIZED := tests/fuzz/test_corpus.py tests/fuzz/test_wire.py tests/mailboxes tests/data \
 	$(addprefix tests/store/test_,frames.py damage.py conformance.py)
 
 sanitize: setup
-	$(BIN)/python tools/builds.py sanitized -m pytest -p no:cacheprovider $(or $(PYTEST),$(SANITIZED))
+	$(BIN)/python -m tools.builds sanitized -m pytest -p no:cacheprovider $(or $(PYTEST),$(SANITIZED))
 
 checked: setup
-	$(BIN)/python tools/builds.py checked -m pytest -p no:cacheprovider $(PYTEST)
+	$(BIN)/python -m tools.builds checked -m pytest -p no:cacheprovider $(PYTEST)
 
 faults: setup
 	$(BIN)/python -m tests.faults $(ARGS)

@@ -1,6 +1,6 @@
 """Makes a build of mq9 that checks more than the one users get, below build/, and runs Python with it.
 
-    python tools/builds.py NAME [ARGUMENTS OF PYTHON ...]
+    python -m tools.builds NAME [ARGUMENTS OF PYTHON ...]
 
 `checked` has Cython's checks on everywhere. `sanitized` ends at the first access out of bounds, use after free, or thing that C leaves
 undefined. `fuzzed` is that with coverage, for `python -m fuzz`, and needs clang, which is installed where that can be done.
@@ -16,6 +16,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
+
+from tools import debian
 
 ROOT: Final = Path(__file__).parents[1]
 NAMES: Final = ("checked", "sanitized", "fuzzed")
@@ -95,14 +97,8 @@ def main(arguments: Sequence[str]) -> int:
 def _need_clang() -> None:
     if shutil.which(CLANG) is not None and _has_runtime():
         return
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise BuildError(
-            f"fuzzing needs {' and '.join(_CLANG_PACKAGES)}, and only root on Debian can have them installed"
-        )
-    debian = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", *_CLANG_PACKAGES]):
-        if subprocess.run(["apt-get", *command], env=debian, stdout=subprocess.DEVNULL, check=False).returncode != 0:  # noqa: S603, S607
-            raise BuildError(f"apt-get {command[0]} failed")
+    if reason := debian.install_packages(*_CLANG_PACKAGES):
+        raise BuildError(reason)
 
 
 def _has_runtime() -> bool:

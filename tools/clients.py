@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tools import debian
+from tools.peers import required
+
 ROOT: Final = Path(__file__).parents[1]
 SOURCES: Final = ROOT / "tests" / "clients"
 BUILT: Final = ROOT / ".tools" / "clients"
-REQUIRING: Final = ("CI", "MQ9_REQUIRE_PEERS")
 # The libraries of the C program, as Debian packages.
 C_PACKAGES: Final = {"libnats": "libnats-dev", "libcjson": "libcjson-dev"}
 
@@ -120,12 +122,8 @@ def _java(source: Path, built: Path) -> None:
 
 def _c(source: Path, built: Path) -> None:
     lacking = [package for name, package in C_PACKAGES.items() if not _has_library(name)]
-    if lacking:
-        if os.geteuid() != 0 or shutil.which("apt-get") is None:
-            raise BuildError(f"{' and '.join(lacking)} must be installed, and only root on Debian can have that done")
-        quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-        _do(["apt-get", "update", "-q"], source, **quiet)
-        _do(["apt-get", "install", "-q", "-y", "--no-install-recommends", *lacking], source, **quiet)
+    if lacking and (reason := debian.install_packages(*lacking)):
+        raise BuildError(reason)
     warnings = ["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror"]
     libraries = ["-lnats", "-lcjson", "-lpthread"]
     for name in ("client", "example"):
@@ -234,11 +232,6 @@ def prepare(language: Language) -> tuple[str, bool]:
         return f"{language.name}: {error}", True
     (language.built / "built").touch()
     return f"{language.name}: {language.client} built in {time.monotonic() - began:.0f} s", False
-
-
-def required() -> bool:
-    """Whether a missing toolchain is a failure here."""
-    return any(os.environ.get(name, "").lower() not in {"", "0", "false"} for name in REQUIRING)
 
 
 def main() -> int:

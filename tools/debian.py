@@ -1,4 +1,4 @@
-"""Has Debian install a program that is missing, without having it started as a service."""
+"""Has Debian install what is missing, without having it started as a service."""
 
 from __future__ import annotations
 
@@ -29,12 +29,19 @@ def install(program: str) -> str | None:
     """Have the package of this name installed, unless its program is there; gives the reason when that cannot be."""
     if installed(program):
         return None
+    reason = install_packages(program)
+    return reason or (None if installed(program) else f"the package {program} brings no such program")
+
+
+def install_packages(*packages: str) -> str | None:
+    """Have packages installed that are not there yet; gives the reason when that cannot be."""
+    names = " and ".join(packages)
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        return f"{program} is missing, and only root on Debian can have it installed: install it as your system does"
-    print(f"installing {program} …", file=sys.stderr, flush=True)
+        return f"{names} must be installed, as your system does that: here it is done for root on Debian only"
+    print(f"installing {names} …", file=sys.stderr, flush=True)
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     with _no_services():
-        for arguments in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", program]):
+        for arguments in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", *packages]):
             try:
                 done = subprocess.run(  # noqa: S603
                     ["apt-get", *arguments],  # noqa: S607
@@ -47,7 +54,7 @@ def install(program: str) -> str | None:
                 return f"apt-get {arguments[0]} did not end within {INSTALL_SECONDS_MAX} s"
             if done.returncode != 0:
                 return f"apt-get {arguments[0]} failed: {done.stderr.decode(errors='replace').strip()[-300:]}"
-    return None if installed(program) else f"the package {program} brings no such program"
+    return None
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ Run by `make peers` and by CI; what is there already is left alone.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,13 @@ PACKAGES: Final = {
     NEW_NATS_SERVER: "github.com/nats-io/nats-server/v2",
     "nats-monitor": "./monitor",
 }
+# The variables of the environment that say so.
+REQUIRING: Final = ("CI", "MQ9_REQUIRE_PEERS")
+
+
+def required() -> bool:
+    """Whether it is a failure here that one of them, or a toolchain, is missing."""
+    return any(os.environ.get(name, "").lower() not in {"", "0", "false"} for name in REQUIRING)
 
 
 def main() -> int:

@@ -26,8 +26,8 @@ from bench.peers.redis import Redis
 from bench.peers.sink import Sink, SinkServer
 from bench.processes import serving
 from bench.writing import Quantity
-from tests.support import peers as support
 from tools import debian
+from tools.peers import required
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,7 @@ def need(peer: Peer) -> Peer:
     """Return the peer if its program is here; otherwise skip the test, or fail where all peers are required."""
     program = {Redis.name: "redis-server", RabbitMQ.name: "rabbitmq-server"}.get(peer.name)
     if (installed_program() if program is None else debian.installed(program)) is None:
-        end = pytest.fail if support.required() else pytest.skip
+        end = pytest.fail if required() else pytest.skip
         end(f"{peer.name} is not installed: `make peers` installs it")
     return peer
 

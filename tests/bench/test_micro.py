@@ -12,7 +12,7 @@ import pytest
 from bench.generator import ROOT
 from bench.micro import __main__ as command_line
 from bench.micro import benchmarks, counting
-from tests.support import peers
+from tools.peers import required
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,7 +85,7 @@ def test_what_other_tools_made_is_not_kept(record: Path) -> None:
 def need_valgrind() -> None:
     """Skip the test where there is no valgrind, or fail it where everything is required."""
     if shutil.which("valgrind") is None:
-        end = pytest.fail if peers.required() else pytest.skip
+        end = pytest.fail if required() else pytest.skip
         end("valgrind is not installed: `make peers` installs it")
 
 

@@ -17,8 +17,9 @@ from tests.clients.entering import MODES, Mode, Papers
 from tests.clients.playing import play
 from tests.clients.scenarios import CORE, ENTERING, MAILBOXES
 from tests.support.broker import BrokerProcess
-from tests.support.peers import NEW_NATS_SERVER, NatsServer, free_port, required
+from tests.support.peers import NEW_NATS_SERVER, NatsServer, free_port
 from tools.clients import LANGUAGES
+from tools.peers import required
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

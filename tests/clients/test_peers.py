@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import peers
+from tools.peers import REQUIRING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +19,7 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(peers, "BUILT", tmp_path)
     monkeypatch.setattr(peers, "SYSTEM", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    for name in peers.REQUIRING:
+    for name in REQUIRING:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -29,7 +30,7 @@ def test_a_missing_peer_is_skipped_with_the_way_to_install_it() -> None:
 
 
 @pytest.mark.usefixtures("nowhere")
-@pytest.mark.parametrize("name", peers.REQUIRING)
+@pytest.mark.parametrize("name", REQUIRING)
 def test_a_missing_peer_is_a_failure_where_it_is_required(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "true")
     with pytest.raises(pytest.fail.Exception, match="is not installed"):

@@ -16,7 +16,7 @@ import pytest
 
 from tests.store.post import MAILBOX, Post
 from tests.support.broker import BrokerProcess
-from tests.support.peers import required
+from tools.peers import required
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

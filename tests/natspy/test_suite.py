@@ -20,7 +20,7 @@ import pytest
 
 from tests.natspy import alone, fetching, launcher
 from tests.natspy.skipped import SKIPPED
-from tests.support.peers import required
+from tools.peers import required
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

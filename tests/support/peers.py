@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 import shutil
 import socket
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 import pytest
+
+from tools.peers import required
 
 if TYPE_CHECKING:
     import signal
@@ -28,13 +29,7 @@ DEBIAN_NATS_SERVER: Final = "nats-server"
 NEW_NATS_SERVER: Final = "nats-server-2.15"
 MONITOR: Final = "nats-monitor"
 SYSTEM: Final = "/usr/sbin:/usr/local/sbin"
-REQUIRING: Final = ("CI", "MQ9_REQUIRE_PEERS")
 _DEADLINE_S: Final = 20.0
-
-
-def required() -> bool:
-    """Whether a missing peer is a failure here."""
-    return any(os.environ.get(name, "").lower() not in {"", "0", "false"} for name in REQUIRING)
 
 
 def find(name: str) -> str | None:
