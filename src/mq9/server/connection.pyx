@@ -29,6 +29,11 @@ log = logging.getLogger("mq9")
 
 cdef enum:
     READ_BUFFER_SIZE = 262144
+    # As much as that is read of one client while others wait: of one that sends as fast as it can, the loop reads 32 buffers at a time.
+    READ_TURN_MAX = 262144
+    # When so much of a frame has come, there is room made for the rest at once: what is not written to takes no memory, and growing
+    # a buffer of megabytes is copying it.
+    GROWS_UNTIL = 1048576
     # An unfinished frame up to this size is put in front of what is read next; a larger one is read on in its own buffer.
     REST_IN_SHARED_MAX = 65536
     OUTPUT_FIRST = 65536
@@ -164,12 +169,17 @@ cdef class Connection(FrameHandler):
         self._reads_in_place = rest > REST_IN_SHARED_MAX
         if self._reads_in_place:
             # Grows as bytes come, not as large as was announced: announcing costs a client nothing.
-            extra = max(min(self._rest_wanted - rest, rest), OUTPUT_FIRST)
-            return PyMemoryView_FromMemory(buffer_reserve(&self._rest, extra), extra, PyBUF_WRITE)
+            extra = max(self._rest_wanted - rest, OUTPUT_FIRST)
+            self._read_room = min(extra, READ_BUFFER_SIZE)
+            if rest < GROWS_UNTIL:
+                extra = self._read_room
+            return PyMemoryView_FromMemory(buffer_reserve(&self._rest, extra), self._read_room, PyBUF_WRITE)
         if rest > 0:
             memcpy(self.shared.read_data, self._rest.data, rest)
         if self.connect_first:
+            self._read_room = STRANGER_READ
             return self.shared._read_view[rest:rest + STRANGER_READ]
+        self._read_room = self.shared.read_size - rest
         return self.shared._read_view[rest:] if rest > 0 else self.shared._read_view
 
     def buffer_updated(self, Py_ssize_t count):
@@ -179,6 +189,7 @@ cdef class Connection(FrameHandler):
             return
         self.active = True
         self.shared.bytes_in += count
+        self._take_turns(count)
         if self._reads_in_place:
             self._rest.size = size
             if size < self._rest_wanted:
@@ -193,6 +204,18 @@ cdef class Connection(FrameHandler):
         else:
             self._rest_wanted = wanted
             self._keep_rest(data + consumed, size - consumed)
+
+    cdef int _take_turns(self, Py_ssize_t count) except -1:
+        """After so many bytes were read: let others have their turn when there was much, and more is there."""
+        if count < self._read_room:
+            self._read_in_turn = 0
+            return 0
+        self._read_in_turn += count
+        if self._read_in_turn >= READ_TURN_MAX:
+            self._read_in_turn = 0
+            self.pause_reading()
+            self.shared.loop.call_soon(self.resume_reading)
+        return 0
 
     cdef int _keep_rest(self, const char* data, Py_ssize_t size) except -1:
         if self._reads_in_place:
