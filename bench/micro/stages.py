@@ -81,6 +81,12 @@ class _Transport:
     def is_closing(self) -> bool:
         return False
 
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
 
 class _Api:
     """Nothing is asked of it here."""

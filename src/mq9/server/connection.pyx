@@ -30,7 +30,8 @@ log = logging.getLogger("mq9")
 cdef enum:
     READ_BUFFER_SIZE = 262144
     # As much as that is read of one client while others wait: of one that sends as fast as it can, the loop reads 32 buffers at a time.
-    READ_TURN_MAX = 262144
+    # Of a large frame it is one buffer, since there is nothing to be passed on before it is whole.
+    READ_TURN_MAX = 1048576
     # When so much of a frame has come, there is room made for the rest at once: what is not written to takes no memory, and growing
     # a buffer of megabytes is copying it.
     GROWS_UNTIL = 1048576
@@ -211,7 +212,7 @@ cdef class Connection(FrameHandler):
             self._read_in_turn = 0
             return 0
         self._read_in_turn += count
-        if self._read_in_turn >= READ_TURN_MAX:
+        if self._read_in_turn >= READ_TURN_MAX or self._reads_in_place:
             self._read_in_turn = 0
             self.pause_reading()
             self.shared.loop.call_soon(self.resume_reading)
