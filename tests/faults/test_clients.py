@@ -102,5 +102,5 @@ def test_others_are_not_hit_by_headers_of_8_mb_in_messages_that_may_be_as_large(
         fault = "Client: floods with 8 MB of headers, of messages that may be as large"
         done = f"max_payload 16 MB: {did['bytes'] >> 20} MB of messages that are headers only, 32 MB in a second"
         kept = others.found["stored"] + STORED
-        found = "each is refused by the size of its headers (max_header_size), which are not looked at"
+        found = "each is refused by the size of its headers (max_header_size), when its first bytes are there, and its rest is not kept"
         record(Finding(fault, done, found, kept, others.p99_ms(), rss, line))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mq9.server.addresses import Addresses
-from mq9.server.userconfig import UserConfig
+from mq9.server.userconfig import PermissionsConfig, SubjectLists, UserConfig
 from tests.server.support import ThreadedServer, body_of, create, publish, request, until
 from tests.support.certificates import Certificates
 from tests.support.rawclient import RawClient
@@ -225,6 +225,58 @@ def test_header_bytes() -> None:
         assert len(client.fence()) == 1
         unharmed(bystander)
         assert broker.reached("max_header_size") == 2
+
+
+def test_header_bytes_are_refused_before_they_come() -> None:
+    with limited(max_header_size=1000, max_payload=1 << 20) as (broker, client, bystander):
+        box = create(client)
+        client.send(b"SUB answers 1\r\n")
+        frame = publish(MESSAGES + box, b"above", "answers", headers_of_size(500_000))
+        line_size = frame.index(b"\n") + 1
+        too_large = {"error": "the headers of a message must have at most 1000 bytes", "code": 413}
+        for size in (line_size, line_size + 1, line_size + 300_000, len(frame) - 2, len(frame) - 1, len(frame)):
+            client.send(frame[:size])
+            if size < len(frame):
+                told = client.frame()
+                assert told is not None
+                assert json.loads(body_of(told)) == too_large
+                unharmed(bystander)
+                client.send(frame[size:])
+            # What comes behind it, at once or in the middle of a read, is as good as ever.
+            client.send(publish(MESSAGES + box, b"%d" % size, "answers"))
+            told = client.frame()
+            if size == len(frame):
+                assert told is not None
+                assert json.loads(body_of(told)) == too_large
+                told = client.frame()
+            assert told is not None
+            assert "msg_id" in json.loads(body_of(told))
+        assert len(request(client, "$mq9.AI.MAILBOX.LIST." + box)["messages"]) == 6
+        # A frame that does not end as frames do is none, whether it was wanted or not.
+        client.send(frame[:-2])
+        client.send(b"\rX")
+        *answers, last = client.rest()
+        assert [json.loads(body_of(told))["code"] for told in answers] == [413]
+        assert last == b"-ERR 'Unknown Protocol Operation'"
+        assert broker.reached("max_header_size") == 7
+
+
+def test_what_else_is_wrong_with_a_message_comes_before_its_header_bytes() -> None:
+    other = PermissionsConfig(publish=SubjectLists(deny=(MESSAGES + "forbidden",)))
+    anna = UserConfig("anna", password="anna", permissions=other)
+    with (
+        Limited(max_header_size=1000, users=(anna,)) as broker,
+        RawClient(broker.server.port).connect(**password("anna")) as client,
+    ):
+        client.send(b"SUB answers 1\r\n")
+        for mail_id, code in (("forbidden", 403), ("nobody", 404)):
+            frame = publish(MESSAGES + mail_id, b"", "answers", headers_of_size(5000))
+            client.send(frame[:2000])
+            told = client.frame()
+            assert told is not None
+            assert json.loads(body_of(told))["code"] == code
+            client.send(frame[2000:])
+            assert client.fence() == []
 
 
 def nested(depth: int) -> bytes:

@@ -44,6 +44,7 @@ cdef class Connection(FrameHandler):
     # For how much there was room when it was last read, and how much was read since others had their turn.
     cdef Py_ssize_t _read_room
     cdef Py_ssize_t _read_in_turn
+    cdef char _skipped[2]              # the last bytes that were left out of a refused frame
     # What is to be written this turn: a bytes object being filled.
     cdef PyObject* _output
     cdef char* _output_data
@@ -84,5 +85,6 @@ cdef class Connection(FrameHandler):
     cdef int _write_later(self, Py_ssize_t written) except -1
     cdef _drop_output(self)
     cdef int _end(self, str reason) except -1
+    cdef Py_ssize_t _skip(self, const char* data, Py_ssize_t size) except -1
     cdef int _take_turns(self, Py_ssize_t count) except -1
     cdef int _keep_rest(self, const char* data, Py_ssize_t size) except -1

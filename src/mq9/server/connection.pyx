@@ -11,11 +11,11 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.buffer cimport PyBUF_WRITE
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
-from libc.string cimport memcpy, memmove
+from libc.string cimport memcmp, memcpy, memmove
 
 from mq9.native.memory cimport buffer_append, buffer_free, buffer_reserve
 from mq9.server.limits import LIMIT_OF_REFUSAL, LIMITS
-from mq9.wire.frames cimport parse_frames
+from mq9.wire.frames cimport UNKNOWN_OPERATION, parse_frames
 
 cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject** bytes_object, Py_ssize_t size) except -1
@@ -198,6 +198,12 @@ cdef class Connection(FrameHandler):
             data = self._rest.data
         else:
             data = self.shared.read_data
+        if self.skips:
+            consumed = self._skip(data, size)
+            data += consumed
+            size -= consumed
+            if size == 0 or self.stopped:
+                return
         consumed = parse_frames(self, data, size, &self.shared.limits, &wanted)
         if self.stopped or consumed == size:
             buffer_free(&self._rest)
@@ -217,6 +223,17 @@ cdef class Connection(FrameHandler):
             self.pause_reading()
             self.shared.loop.call_soon(self.resume_reading)
         return 0
+
+    cdef Py_ssize_t _skip(self, const char* data, Py_ssize_t size) except -1:
+        """Leave out what there is of a refused frame; returns how much that is. It must end as frames do."""
+        cdef Py_ssize_t count = min(self.skips, size), at
+        for at in range(max(count - 2, 0), count):
+            self._skipped[0] = self._skipped[1]
+            self._skipped[1] = data[at]
+        self.skips -= count
+        if self.skips == 0 and memcmp(self._skipped, b"\r\n", 2) != 0:
+            self.violate(UNKNOWN_OPERATION)
+        return count
 
     cdef int _keep_rest(self, const char* data, Py_ssize_t size) except -1:
         if self._reads_in_place:

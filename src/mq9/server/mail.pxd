@@ -55,6 +55,7 @@ cdef class MailSession(Session):
     cdef bint _looks_later
     cdef bint _throttled
 
+    cdef Py_ssize_t _sent_to(self, Publish* frame) noexcept
     cdef int _send(self, Publish* frame, Py_ssize_t prefix_size) except -1
     cdef ReplySender _sender(self, bint alias)
     cdef int _visible(self, Mailbox mailbox, int mask, bytes subject, bytes queue) except -1

@@ -254,12 +254,24 @@ cdef class MailSession(Session):
             dot = _last_dot(mail_id, size)
             self.mail.office.mailboxes.expect(mail_id, dot if dot > 0 else size)
 
-    cdef int publish_to_broker(self, Publish* frame) except -1:
+    cdef bint refuses(self, Publish* frame) except -1:
+        # What is too large by its control line is refused by that, and needs no memory.
+        if frame.header_size <= self.mail.header_max or self._sent_to(frame) == 0:
+            return False
+        self.publish(frame)
+        return True
+
+    cdef Py_ssize_t _sent_to(self, Publish* frame) noexcept:
+        """Where in the subject of a send the mail_id begins; 0 when it is no send."""
         if frame.subject_size > MESSAGES_SIZE and memcmp(frame.subject, MESSAGES, MESSAGES_SIZE) == 0:
-            return self._send(frame, MESSAGES_SIZE)
+            return MESSAGES_SIZE
         if frame.subject_size > SEND_ALIAS_SIZE and memcmp(frame.subject, SEND_ALIAS, SEND_ALIAS_SIZE) == 0:
-            return self._send(frame, SEND_ALIAS_SIZE)
-        return self._request(frame)
+            return SEND_ALIAS_SIZE
+        return 0
+
+    cdef int publish_to_broker(self, Publish* frame) except -1:
+        cdef Py_ssize_t prefix_size = self._sent_to(frame)
+        return self._send(frame, prefix_size) if prefix_size else self._request(frame)
 
     # send
 

@@ -28,13 +28,17 @@ cdef struct Limits:
 cdef class FrameHandler:
     # Told of every frame in order. Setting `stopped` makes the parser return after the current frame; `waits` does too, and what
     # follows is not consumed. With `connect_first`, what does not begin as CONNECT is asked about. `expect` is told of a publish a
-    # little before `publish` is, if it is at all: time to bring what it will need into the processor's cache.
+    # little before `publish` is, if it is at all: time to bring what it will need into the processor's cache. `refuses` is asked about
+    # a publish that is not whole yet; `skips` says how much is still to come of one that was refused, CRLF included, which whoever
+    # reads leaves out.
     cdef bint stopped
+    cdef Py_ssize_t skips
     cdef readonly bint waits
     cdef readonly bint connect_first
 
     cdef void expect(self, Publish* frame) noexcept
     cdef int publish(self, Publish* frame) except -1
+    cdef bint refuses(self, Publish* frame) except -1
     cdef int connect(self, bytes options) except -1
     cdef int subscribe(self, bytes subject, bytes queue, bytes sid) except -1
     cdef int unsubscribe(self, bytes sid, long long maximum) except -1

@@ -43,6 +43,10 @@ cdef class FrameHandler:
         """A whole PUB or HPUB; its pointers are valid during the call only."""
         return 0
 
+    cdef bint refuses(self, Publish* frame) except -1:
+        """Whether a publish was refused for what its control line says; its data must not be looked at."""
+        return False
+
     cdef int connect(self, bytes options) except -1:
         """CONNECT with its JSON, not yet parsed."""
         return 0
@@ -298,6 +302,11 @@ cdef Py_ssize_t _parse(
             # A wrong byte behind the payload is wrong as soon as it is there.
             if end - at == frame_size - 1 and frame.data[frame.size] != c"\r":
                 wrong[0] = UNKNOWN_OPERATION
+                return size
+            _tell(handler, ahead, 0)
+            if not handler.stopped and not handler.waits and handler.refuses(frame):
+                ahead.told = size
+                handler.skips = frame_size - (end - at)
                 return size
             wanted[0] = frame_size
             return at - data
