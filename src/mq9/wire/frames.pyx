@@ -224,6 +224,15 @@ cdef int _tell(FrameHandler handler, Ahead* ahead, Py_ssize_t keep) except -1:
     return 0
 
 
+cdef bint _refused(FrameHandler handler, Ahead* ahead, Publish* frame, Py_ssize_t left) except -1:
+    """Whether a publish of which so many bytes are still to come is refused already: its turn comes when those before it had theirs."""
+    _tell(handler, ahead, 0)
+    if handler.stopped or handler.waits or not handler.refuses(frame):
+        return False
+    handler.skips = left
+    return True
+
+
 cdef Py_ssize_t parse_frames(
     FrameHandler handler, const char* data, Py_ssize_t size, Limits* limits, Py_ssize_t* wanted
 ) except -1:
@@ -303,10 +312,8 @@ cdef Py_ssize_t _parse(
             if end - at == frame_size - 1 and frame.data[frame.size] != c"\r":
                 wrong[0] = UNKNOWN_OPERATION
                 return size
-            _tell(handler, ahead, 0)
-            if not handler.stopped and not handler.waits and handler.refuses(frame):
+            if _refused(handler, ahead, frame, frame_size - (end - at)):
                 ahead.told = size
-                handler.skips = frame_size - (end - at)
                 return size
             wanted[0] = frame_size
             return at - data
