@@ -37,6 +37,8 @@ class Book:
     def __init__(self) -> None:
         self.sent: set[int] = set()
         self.acked: set[int] = set()
+        # What an ack was asked of, answered or not: one that comes to a dead message makes it done.
+        self.acks_asked: set[int] = set()
         self.dead: set[int] = set()
         self.leased: dict[int, float] = {}
         self.held_back: dict[int, float] = {}
@@ -164,6 +166,8 @@ class Work:
 
     def _ask(self, client: Client, ids: list[int], op: str, **more: Any) -> None:
         asks = {msg_id: self._book.asked(msg_id) for msg_id in ids}
+        if op == "ack":
+            self._book.acks_asked.update(ids)
         body = {"group_name": "leased", "msg_ids": ids, "op": op, **more}
         told = partial(self._settled, asks, op, now_ms(), more)
         client.ask(f"$mq9.AI.MSG.ACK.{BOX}", json.dumps(body).encode(), told)
