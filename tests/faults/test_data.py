@@ -63,8 +63,9 @@ def test_a_second_broker_on_the_directory_refuses_and_the_first_one_is_unharmed(
         told = {post.send("box", b"before %d" % number)["msg_id"] for number in range(20)}
         with Beside(broker) as others:
             for number in range(5):
+                # At the lowest priority: what a start of Python takes of two cores is not what is looked for.
                 with pytest.raises(AssertionError) as refusal:
-                    BrokerProcess(data).start()
+                    BrokerProcess(data, under=["nice", "-n", "19"]).start()
                 said = str(refusal.value).partition("it said:\n")[2].splitlines()
                 assert said == [f"Error: another broker has the data directory {data} open"]
                 told.add(post.send("box", b"meanwhile %d" % number)["msg_id"])
@@ -76,7 +77,7 @@ def test_a_second_broker_on_the_directory_refuses_and_the_first_one_is_unharmed(
         with Post(broker.url) as again:
             assert {mail.msg_id for mail in again.fetch("box")} == told
         assert "ERROR" not in broker.log()
-    done = "five more brokers started on the directory of one that is busy; then that one killed and started"
+    done = "five more brokers started (nice 19) on the directory of one that is busy; then that one killed and started"
     kept = len(told) + others.found["stored"]
     found = "each refuses with one line; the first one does not notice"
     record(Finding("Two brokers on one directory", done, found, kept, others.p99_ms(), rss, said[0]))
