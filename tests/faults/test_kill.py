@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import random
     from pathlib import Path
 
-KILLS: Final = int(os.environ.get("MQ9_KILLS", "50")) if is_thorough() else 5
+KILLS: Final = int(os.environ.get("MQ9_KILLS", "50" if is_thorough() else "5"))
 # A broker and its data are killed so often, then comes the next: repeats are told for two minutes only.
 LAP: Final = 10
 
