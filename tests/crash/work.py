@@ -48,6 +48,7 @@ class Book:
         self.told: Counter[str] = Counter()
         self._attempts: dict[int, int] = {}
         self._asks: Counter[int] = Counter()
+        self._unanswered: Counter[int] = Counter()
 
     def given(self, msg_id: int, attempt: int) -> bool:
         """The group `leased` gives the message to a worker; false when a later attempt was heard of first.
@@ -74,7 +75,24 @@ class Book:
         self.leased.pop(msg_id, None)
         self.held_back.pop(msg_id, None)
         self._asks[msg_id] += 1
+        self._unanswered[msg_id] += 1
         return self._asks[msg_id]
+
+    def answered(self, msg_id: int) -> None:
+        """One of the asks has its answer."""
+        self._unanswered[msg_id] -= 1
+
+    def leased_by(self, until: float, ids: list[int]) -> None:
+        """These are leased: surely until `until`, if nothing is under way that was asked of them.
+
+        That may be judged by the lease that its connection has by then (docs/protocol.md §4), which is this one.
+        """
+        self.leased |= {msg_id: until for msg_id in ids if not self._unanswered[msg_id]}
+
+    def begin(self) -> None:
+        """There is a new broker, which nothing is on its way to."""
+        self.received_now = set()
+        self._unanswered.clear()
 
     def is_latest(self, msg_id: int, ask: int) -> bool:
         """Whether nothing else was asked of the message since: what was may have undone what an older answer tells of."""
@@ -105,7 +123,7 @@ class Work:
 
     async def begin(self, url: str) -> None:
         """Connect, and start to work."""
-        self._book.received_now = set()
+        self._book.begin()
         self._clients = [await Client.connect(url, self._shown) for _ in range(WORKERS)]
         for sid, client in enumerate(self._clients[:2], 1):
             client.watch(f"{MAILBOX}.MSG.{BOX}.*", sid, "queue")
@@ -149,7 +167,7 @@ class Work:
     def _leased(self, client: Client, until: float, answer: dict[str, Any]) -> None:
         items = [(item["msg_id"], item["attempt"]) for item in answer["messages"]]
         ids = [msg_id for msg_id, attempt in items if self._book.given(msg_id, attempt)]
-        self._book.leased |= dict.fromkeys(ids, until)
+        self._book.leased_by(until, ids)
         if not ids or client.ended:
             return
         dice = self._chance.random()
@@ -180,6 +198,8 @@ class Work:
         if answer["error"] and answer["code"] != 409:  # somebody has it since, or its short lease made it dead
             book.complaints.append(f"{op} of {list(asks)} was answered {answer}")
         book.told[op] += 1
+        for msg_id in asks:
+            book.answered(msg_id)
         for msg_id in set(asks) - refused:
             if op == "ack":
                 book.acked.add(msg_id)
