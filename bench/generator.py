@@ -6,6 +6,7 @@ A run ends either with a figure or with a reason why there is none: the generato
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -53,11 +54,14 @@ def build(program: Path = PROGRAM) -> Path:
     if compiler is None:
         raise RunFailedError("the load generator needs a C compiler: there is no cc on the PATH")
     program.parent.mkdir(parents=True, exist_ok=True)
+    # Aside, and then whole: others may compile it, or run it, at the same time.
+    aside = program.with_name(f"{program.name}.{os.getpid()}")
     done = subprocess.run(
-        [compiler, *FLAGS, "-o", str(program), *map(str, sources)], capture_output=True, text=True, check=False
+        [compiler, *FLAGS, "-o", str(aside), *map(str, sources)], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         raise RunFailedError(f"the load generator does not compile:\n{done.stderr}")
+    aside.replace(program)
     return program
 
 
