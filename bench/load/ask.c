@@ -145,14 +145,7 @@ void run_ask(const struct options *options) {
     stopwatch_start(&stopwatch);
     for (uint32_t number = 0; number < options->connections; number++)
         fill(&run, &run.askers[number]);
-    serve_until_answered(
-        &(struct answers){
-            .epoll = run.epoll,
-            .count = &run.answered,
-            .total = options->count * options->connections,
-            .patience_ns = options->patience_ns,
-        },
-        serve, &run);
+    serve_until_answered(options, run.epoll, &run.answered, serve, &run);
     stopwatch_stop(&stopwatch, clock_now());
     check_values(&run);
     for (uint32_t number = 0; number < options->connections; number++) {

@@ -4,15 +4,11 @@
 
 #include <stdint.h>
 
-struct answers {
-    int epoll;
-    const uint64_t *count; /* how many there have been; whoever serves counts */
-    uint64_t total;
-    uint64_t patience_ns;
-};
+struct options;
 
 /* Calls `serve` for each client that has something to read or may be written to, `client` as it was registered, until all
- * answers are there. Fails when none comes for as long as patience lasts. */
-void serve_until_answered(const struct answers *answers, void (*serve)(void *run, void *client, uint32_t events), void *run);
+ * answers are there; `serve` counts them in `answered`. Fails when none comes for as long as patience lasts. */
+void serve_until_answered(const struct options *options, int epoll, const uint64_t *answered,
+                          void (*serve)(void *run, void *client, uint32_t events), void *run);
 
 #endif
