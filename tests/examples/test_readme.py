@@ -149,5 +149,5 @@ def test_every_target_of_the_makefile_that_is_named_exists() -> None:
     targets = set(re.findall(r"(?m)^([a-z]+):", makefile))
     assert {"run", "demo", "test", "lint", "types", "bench", "setup", "clean"} <= targets
     for document in ("README.md", "CONTRIBUTING.md", "bench/README.md"):
-        named = set(re.findall(r"\bmake ([a-z]+)\b", (ROOT / document).read_text("utf-8")))
+        named = set(re.findall(r"(?m)(?:^|`)make ([a-z]+)\b", (ROOT / document).read_text("utf-8")))
         assert named <= targets, document
