@@ -1,6 +1,6 @@
 # The thread that writes frames and syncs them. See writer.pyx.
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from mq9.store.frame cimport Frame
 
@@ -28,12 +28,20 @@ cdef class Writer:
     cdef pthread_mutex_t _mutex
     cdef pthread_cond_t _asked
     cdef Frame _frame
-    cdef void* _job                        # _frame while it is to be written
+    cdef void* _job                        # _frame while it is to be written; seen outside the mutex, too
     cdef int _file
     cdef uint64_t _offset
-    cdef int _error                        # errno of the last job
     cdef bint _ends
+    # How far the job is, which both sides see, and what they see when it is done.
+    cdef int _progress
+    cdef int _error                        # errno of the last job
+    cdef int64_t _ended_ns                 # when it was done
+    # Whether a job followed the one before at once, and until when the loop looks whether it is done.
+    cdef bint _follows
+    cdef int64_t _looks_until_ns
 
+    cdef int _tell(self) except -1
+    cdef void* _next(self, bint follows) noexcept nogil
     cdef int _write(self, Frame frame) noexcept nogil
     cdef int _write_whole(self, Frame frame) noexcept nogil
     cdef void _spoil(self) noexcept nogil
