@@ -73,10 +73,10 @@ class Beside:
         if not refused:
             assert self.found["stored"] == self.found["sent"], self.found
 
-    def p99_ms(self) -> tuple[float, float]:
-        """Of their messages before the fault and during it."""
+    def p99_ms(self, before: str = "before") -> tuple[float, float]:
+        """Of their messages before the fault, or in the phase that it is held against, and during it."""
         phases = self.found["phases"]
-        return phases["before"]["p99"], phases["during"]["p99"]
+        return phases[before]["p99"], phases["during"]["p99"]
 
     def rss_mb(self, field: str = "VmRSS") -> float:
         """The broker's memory now, or with VmHWM the most there was since the fault began."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 BLOCKS: Final = 20
 EACH: Final = 10
+STARTS: Final = 5
 
 
 @pytest.mark.parametrize(
@@ -56,18 +57,30 @@ def test_a_damaged_block_costs_its_own_messages(tmp_path: Path, fault: str, dama
     record(Finding(fault, done, found, len(left), log=errors[0]))
 
 
+def refusal_of_another(data: Path) -> str:
+    """Start a broker on a directory that one has open: what it says when it ends.
+
+    At the lowest priority: what a start of Python takes of two cores is not what is looked for.
+    """
+    with pytest.raises(AssertionError) as refusal:
+        BrokerProcess(data, under=["nice", "-n", "19"]).start()
+    lines_said = str(refusal.value).partition("it said:\n")[2].splitlines()
+    assert lines_said == [f"Error: another broker has the data directory {data} open"]
+    return str(lines_said[0])
+
+
 def test_a_second_broker_on_the_directory_refuses_and_the_first_one_is_unharmed(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    with BrokerProcess(data) as broker, Post(broker.url) as post:
+    data, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    with BrokerProcess(data) as broker, BrokerProcess(elsewhere), Post(broker.url) as post:
         post.new(name="box")
         told = {post.send("box", b"before %d" % number)["msg_id"] for number in range(20)}
         with Beside(broker) as others:
-            for number in range(5):
-                # At the lowest priority: what a start of Python takes of two cores is not what is looked for.
-                with pytest.raises(AssertionError) as refusal:
-                    BrokerProcess(data, under=["nice", "-n", "19"]).start()
-                said = str(refusal.value).partition("it said:\n")[2].splitlines()
-                assert said == [f"Error: another broker has the data directory {data} open"]
+            others.phase("starts elsewhere")
+            for _ in range(STARTS):
+                refusal_of_another(elsewhere)
+            others.phase("during")
+            for number in range(STARTS):
+                said = refusal_of_another(data)
                 told.add(post.send("box", b"meanwhile %d" % number)["msg_id"])
             others.end()
             rss = others.rss_both_mb()
@@ -77,10 +90,13 @@ def test_a_second_broker_on_the_directory_refuses_and_the_first_one_is_unharmed(
         with Post(broker.url) as again:
             assert {mail.msg_id for mail in again.fetch("box")} == told
         assert "ERROR" not in broker.log()
-    done = "five more brokers started (nice 19) on the directory of one that is busy; then that one killed and started"
+    done = (
+        f"{STARTS} more brokers started on the directory of one that is busy, after as many on the directory of one that is not, which"
+        " the p99 is held against (all at nice 19); then the busy one killed and started"
+    )
     kept = len(told) + others.found["stored"]
     found = "each refuses with one line; the first one does not notice"
-    record(Finding("Two brokers on one directory", done, found, kept, others.p99_ms(), rss, said[0]))
+    record(Finding("Two brokers on one directory", done, found, kept, others.p99_ms("starts elsewhere"), rss, said))
 
 
 def test_data_of_the_first_version_is_taken_over_though_the_first_start_is_killed(tmp_path: Path) -> None:
