@@ -23,9 +23,15 @@ SUBSCRIPTIONS_MAX = 50_000  # of one client; mq9's own limit is twice that
 
 
 def store(
-    server: Server, storage: Storage, count: int, connections: int = CONNECTIONS, *, spread: bool = False
+    server: Server,
+    storage: Storage,
+    count: int,
+    connections: int = CONNECTIONS,
+    in_flight: int = IN_FLIGHT,
+    *,
+    spread: bool = False,
 ) -> Load:
-    """Have `count` messages stored by each of `connections`, as fast as that can be answered.
+    """Have `count` messages stored by each of `connections`, as fast as that can be answered with so many `in_flight` on each.
 
     With `spread` each goes round over its share of the subjects, otherwise it has one of them.
     """
@@ -34,7 +40,7 @@ def store(
         storage.subjects,
         port=server.port,
         connections=connections,
-        in_flight=IN_FLIGHT,
+        in_flight=in_flight,
         count=count,
         size=SIZE,
         spread=spread,

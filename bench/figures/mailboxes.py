@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from bench import generator
@@ -25,6 +26,8 @@ SENDERS = 10
 SENDS_IN_FLIGHT = 64
 FLAT = 1.2
 AS_FAST = 0.95
+# A client that has connected is sent its first PING two seconds later, for its round trip: until then it is not idle.
+UNTIL_IDLE_S = 5.0
 
 
 class Create(Figure):
@@ -152,6 +155,7 @@ class BesideIdle(Figure):
         if peer.setting == 0:
             return Measured.of(store(server, storage, scaled(self.count, scale)))
         with idle(server, scaled(peer.setting, scale)):
+            time.sleep(UNTIL_IDLE_S)
             return Measured.of(store(server, storage, scaled(self.count, scale)))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bench import generator
 from bench.bars import at_least, times
 from bench.figures.base import Figure, Measured, scaled
+from bench.figures.loads import store
 from bench.generator import ROOT, RUN_SECONDS_MAX, RunFailedError
 from bench.peers.mq9 import Mq9
 from bench.peers.nats_server import JetStream, JetStreamSyncAlways
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from bench.peers.base import Peer, Server
 
 NATS_PY = "nats-py to JetStream"
+# No program in Python but the generator, which does the same in C: what any client is answered in.
+IN_C = "requests"
 
 
 class WithSendMany(Mq9):
@@ -59,6 +62,9 @@ class Sdk(Figure):
     def measure(self, server: Server, scale: float, peer: Peer) -> Measured:
         """Run the program."""
         storage = server.open_storage(2)
+        if peer.setting == IN_C:
+            count = scaled(self.count, scale)
+            return Measured.of(store(server, storage, count, connections=1, in_flight=1))
         subject, warm = storage.subjects
         words = [sys.executable, "-m", "bench.clients", peer.setting, "--port", str(server.port)]
         words += [
@@ -88,6 +94,7 @@ FIGURES = (
             NatsPy("no fsync before the answer", name=NATS_PY),
             NatsPySyncAlways("fsync before every answer", name=f"{NATS_PY}, sync always", pace=1.0),
             Mq9("fsync before every answer", name="nats-py to mq9", setting="send_nats", yardstick=True),
+            Mq9("fsync before every answer", name="a client in C to mq9", setting=IN_C, yardstick=True),
         ),
         (times(0.8, NATS_PY),),
     ),
