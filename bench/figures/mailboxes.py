@@ -139,7 +139,7 @@ class BesideIdle(Figure):
     """Durable sends of a broker that has idle connections, and of one that has none."""
 
     key = "P9b"
-    count = 100_000
+    count = 200_000
     title = "durable send beside idle connections"
     conditions = f"{CONNECTIONS} connections x {IN_FLIGHT} in flight, {SIZE} bytes"
     unit = "sends/s"

@@ -47,7 +47,7 @@ cdef enum:
     # As many parts as a system takes in one call, by POSIX at least 16, by Linux 1,024.
     PARTS_MAX = 1024
     # A job that comes so soon after the one before follows it, and for so long the thread stays awake for the next.
-    FOLLOWS_NS = 200_000
+    FOLLOWS_NS = 300_000
     # For so long the loop looks itself: more than most syncs take on a good disk.
     LOOKS_NS = 400_000
     NS_PER_S = 1_000_000_000
