@@ -47,9 +47,9 @@ def _line(port: int) -> Iterator[socket.socket]:
 
 
 def _read_until(line: socket.socket, end: bytes) -> bytes:
-    """What has come when it ends with `end`."""
+    """What has come when `end` is in it; a PING of the broker's may be behind that."""
     read = b""
-    while not read.endswith(end):
+    while end not in read:
         if not (more := line.recv(65_536)):
             raise RunFailedError("mq9 hung up")
         read += more
