@@ -64,9 +64,9 @@ def refusal_of_another(data: Path) -> str:
     """
     with pytest.raises(AssertionError) as refusal:
         BrokerProcess(data, under=["nice", "-n", "19"]).start()
-    lines_said = str(refusal.value).partition("it said:\n")[2].splitlines()
-    assert lines_said == [f"Error: another broker has the data directory {data} open"]
-    return str(lines_said[0])
+    (said,) = str(refusal.value).partition("it said:\n")[2].splitlines()
+    assert said == f"Error: another broker has the data directory {data} open"
+    return said
 
 
 def test_a_second_broker_on_the_directory_refuses_and_the_first_one_is_unharmed(tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ def test_a_disk_that_fails_is_told_and_left_behind(broker: BrokerProcess, shim: 
         told = Told(post)
         told.send(post, 20)
         for times in (1, 3, -1):
+            failed = shim.calls("failed", JOURNAL)
             with shim.failing(JOURNAL, times, **fault):
                 told.send(post, 5)
                 told.check(post)
@@ -95,7 +96,8 @@ def test_a_disk_that_fails_is_told_and_left_behind(broker: BrokerProcess, shim: 
                 while time.monotonic() < deadline:
                     told.send(post)
                     time.sleep(0.01)
-                # One commit that fails may have had messages of the others alone.
+                assert shim.calls("failed", JOURNAL) > failed
+                # A single commit that fails may have had messages of the others alone.
                 assert told.refused or times > 0
                 # What is there can be read while nothing can be stored.
                 told.check(post)

@@ -3,7 +3,7 @@
 So a commit costs the event loop nothing but handing it over and hearing that it is durable: no wait for a lock that the loop holds, nor
 the loop for one that the thread holds.
 
-Waking a thread that sleeps takes a quarter as long as a sync, on a virtual machine half as long. So while commits follow each other
+Waking a thread that sleeps took a quarter as long as a sync on the virtual machine that was measured on. So while commits follow each other
 neither side goes to sleep at once: the thread looks for the next job, and the loop, in its turns, whether the job is done. They leave the
 processor to whoever else wants it, and where a job comes now and then both sleep as soon as they can.
 """
