@@ -23,7 +23,7 @@ from bench.processes import HOST
 from mq9 import AsyncMailbox, MailboxError, protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from nats.aio.client import Client
     from nats.aio.msg import Msg
@@ -51,12 +51,11 @@ class Traffic:
 
     async def run(self) -> None:
         """Do it until it is over. Raises RunFailedError when something was not as promised."""
-        # Workers that fail on purpose are logged by the SDK.
-        logging.getLogger("mq9").setLevel(logging.CRITICAL)
         actors = (self._mailboxes, self._mailboxes, self._work, self._dying_workers, self._bursts)
-        async with asyncio.TaskGroup() as group:
-            for actor in actors:
-                group.create_task(_promised(actor))
+        with _silence():
+            async with asyncio.TaskGroup() as group:
+                for actor in actors:
+                    group.create_task(_promised(actor))
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[Client]:
@@ -215,6 +214,18 @@ class Traffic:
                 await _ask(client, protocol.REMOVE + mail_id, {})
             self.count["messages"] += 8 * 1_000
             await asyncio.sleep(_BURST_PAUSE_S)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Let the SDK say only what is critical meanwhile: it logs every worker that fails on purpose."""
+    log = logging.getLogger("mq9")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 async def _promised(actor: Callable[[], Awaitable[None]]) -> None:
