@@ -115,7 +115,7 @@ def main(words: list[str] | None = None) -> int:
     print(f"{seconds / 60:g} minutes, of which those from {from_s / 60:.3g} on count: {dict(traffic.count)}")
     for series, judgement in judged:
         seen = verdict.judge(series, from_s, seconds) is not None
-        why = "the machine was not as busy with something else in the end as before" if seen else "too little was seen"
+        why = "something else kept the machine busier in the end" if seen else "too little was seen"
         print(judgement or f"{series.watched.name:24} not judged: {why}")
     return 0 if all(judgement is None or judgement.flat for _, judgement in judged) else 1
 

@@ -79,22 +79,14 @@ class Verdict:
 
 
 def judge_all(series: Sequence[Series], from_s: float, to_s: float) -> list[tuple[Series, Verdict | None]]:
-    """Judge all that is to be judged, but for what something else on the machine has changed.
-
-    Messages take longer when it was busier in the end. When it was less busy then, there was more traffic, which waits for its answers;
-    and what is on the disk is as much as is made in a minute.
-    """
+    """Judge all that is to be judged; how long messages took only if the machine was not busier with something else in the end."""
     by_name = {each.watched.name: each for each in series}
     others = judge(by_name[OTHERS.name], from_s, to_s)
-    disturbed: set[Watched] = set()
-    if others is not None and not others.flat:
-        disturbed.add(LATENCY)
-    if others is not None and others.last < others.first - OTHERS.beside:
-        disturbed.add(DISK)
+    disturbed = others is not None and not others.flat
     judged: list[tuple[Series, Verdict | None]] = []
     for watched in JUDGED:
         each = by_name[watched.name]
-        judged.append((each, None if watched in disturbed else judge(each, from_s, to_s)))
+        judged.append((each, None if disturbed and watched is LATENCY else judge(each, from_s, to_s)))
     return judged
 
 
