@@ -92,6 +92,7 @@ ALL: Final = (
         ),
         stages.send,
     ),
+    Benchmark("send among many mailboxes", ("native/bytemap", "mailboxes/index", "mailboxes/batch"), stages.send_among),
     Benchmark("send with headers", ("server/sending", "server/mail"), stages.send_with_headers),
     Benchmark("sum up a message", ("native/checksum",), stages.sum_up),
     Benchmark("put a message into a frame of the journal", ("store/frame",), stages.frame),

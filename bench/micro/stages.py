@@ -6,6 +6,7 @@ else is the broker's own.
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -40,6 +41,8 @@ HEADERS: Final = (
 )
 _ALL_PRIORITIES: Final = 31
 _BATCH: Final = 64
+# Frames in a read.
+_READ: Final = 640
 _LEASE_MS: Final = 30_000
 
 
@@ -195,6 +198,31 @@ def _send(n: int, headers: bytes) -> Callable[[], int]:
 def send(n: int) -> Callable[[], int]:
     """Sends that were read: parsed, appended to blocks, sealed, settled, answered."""
     return _send(n, b"")
+
+
+def send_among(n: int) -> Callable[[], int]:
+    """A send to each of `n` mailboxes in no order, so that nothing that it looks at was looked at just now."""
+    broker = Broker()
+    mail_ids = [f"m-{number * 2_654_435_761:026d}" for number in range(n)]
+    for mail_id in mail_ids:
+        operations.create(broker.office, CreateRequest(), mail_id, 86_400, NOW_MS, lambda _: None)
+    broker.commit()
+    broker.batches.clear()
+    random.Random(1).shuffle(mail_ids)
+    session, transport = broker.client(b"SUB _INBOX.one.* 1\r\n")
+    subject, reply = SUBJECT.removesuffix(MAIL_ID.encode()), b"_INBOX.one.00000001"
+    frames = [_publish(subject + mail_id.encode(), reply) for mail_id in mail_ids]
+    reads = [b"".join(frames[at : at + _READ]) for at in range(0, n, _READ)]
+    before = transport.taken
+
+    def run() -> int:
+        for read in reads:
+            feed(session, read)
+            broker.commit()
+        answered = (transport.taken - before) // len(b"MSG _INBOX.one.00000001 1 10\r\n")
+        return min(broker.office.messages, answered)
+
+    return run
 
 
 def send_with_headers(n: int) -> Callable[[], int]:

@@ -89,6 +89,7 @@ cdef class Batch:
         if next_at < last:
             prefetch(self.sents[next_at].mailbox)
             prefetch(<char*>self.sents[next_at].mailbox + CACHE_LINE)
+            prefetch(<char*>self.sents[next_at].mailbox + 2 * CACHE_LINE)
         for step in range(LEVEL_STEPS):
             next_at = at + (LEVEL_STEPS - step) * STEP_DISTANCE
             if next_at < last:

@@ -45,7 +45,8 @@ cdef struct Late:
     uint64_t first             # how many there were before the first one that is still listed
 
 cdef struct Level:
-    Chunk** chunks
+    Chunk** chunks             # at `first` as long as one was enough
+    Chunk* first
     uint32_t count
     uint32_t capacity
     uint64_t live

@@ -27,14 +27,24 @@ cdef int _room_for_chunk(Level* level) except -1:
     """Have room for one more chunk in the list of them."""
     cdef uint32_t capacity
     cdef Chunk** chunks
-    if level.count == level.capacity:
+    if level.capacity == 0:
+        level.chunks = &level.first
+        level.capacity = 1
+    elif level.count == level.capacity:
         capacity = level.capacity + level.capacity // 2 + 1
-        chunks = <Chunk**>realloc(level.chunks, capacity * sizeof(Chunk*))
+        chunks = <Chunk**>realloc(_own_list(level), capacity * sizeof(Chunk*))
         if chunks == NULL:
             raise MemoryError()
+        if level.chunks == &level.first:
+            chunks[0] = level.first
         level.chunks = chunks
         level.capacity = capacity
     return 0
+
+
+cdef inline Chunk** _own_list(Level* level) noexcept nogil:
+    """The list of chunks when it was allocated; NULL when it is part of the level."""
+    return NULL if level.chunks == &level.first else level.chunks
 
 
 cdef Chunk* _room_at_end(Level* level) except NULL:
@@ -295,7 +305,7 @@ cdef void level_free(Level* level) noexcept:
     cdef uint32_t index
     for index in range(level.count):
         free(level.chunks[index])
-    free(level.chunks)
+    free(_own_list(level))
     if level.late != NULL:
         free(level.late.msg_ids)
         free(level.late)

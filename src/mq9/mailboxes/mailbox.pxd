@@ -13,25 +13,24 @@ cdef enum:
 
 
 cdef class Mailbox(Named):
-    # `name` is the mail_id. Times in Unix ms.
+    # `name` is the mail_id. Times in Unix ms. First what each send looks at, which is to lie in as few lines of the cache as possible.
     cdef readonly uint64_t number
     cdef readonly uint64_t expires_ms      # 0: never
-    cdef readonly uint64_t size
-    cdef Level* levels[LEVELS + 1]         # the last one holds the messages that are not visible yet
-    cdef readonly uint64_t count
-    cdef uint64_t arriving_bytes           # bytes of the records that are not durable yet
-    cdef uint32_t arriving                 # how many those are
-    cdef readonly uint32_t ttl_s           # 0: never
-    cdef readonly bint public
-    cdef readonly bint owner_only          # nobody but its owner may do more than send
     cdef readonly bint gone                # ended: nothing may be done with it any more
-    cdef bint stirred                      # its receivers are to be looked after in this turn
+    cdef uint32_t arriving                 # how many records are not durable yet
+    cdef uint64_t arriving_bytes           # bytes of those
+    cdef readonly uint64_t count
+    cdef readonly uint64_t size
     cdef readonly Owner owner              # None: it was created by nobody in particular
     cdef readonly list receivers           # None as long as there was none
     cdef public object groups              # its MailboxGroups; None as long as there was none
+    cdef Level* levels[LEVELS + 1]         # the last one holds the messages that are not visible yet
+    cdef bint stirred                      # its receivers are to be looked after in this turn
+    cdef readonly bint public
+    cdef readonly bint owner_only          # nobody but its owner may do more than send
+    cdef readonly uint32_t ttl_s           # 0: never
     cdef readonly list watchers            # callables told of events; None as long as there was none
     cdef Keys keys                         # None as long as no message had one
-    # Behind what each send looks at, which is to lie in as few lines of the cache as possible.
     cdef readonly uint64_t created_ms
     cdef readonly bytes desc
 

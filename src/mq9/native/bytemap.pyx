@@ -35,6 +35,10 @@ cdef enum:
 
 cdef enum:
     BUCKETS_FIRST = 64
+    # Of a bytes object: where its length is, before its first byte.
+    SIZE_BEFORE_BYTES = 16
+    # As long as a mail_id that the broker makes up.
+    NAME_BYTES = 24
     # Buckets moved per insert while growing: the old table is empty long before the new one is full.
     MOVES_PER_INSERT = 8
 
@@ -49,6 +53,12 @@ cdef class Named:
 cdef inline const char* _name(PyObject* item) noexcept:
     # No reference is taken: that would wait for the name's own head.
     return bytes_data(<PyObject*>(<Named>item).name)
+
+
+cdef inline void _fetch_name(PyObject* item) noexcept:
+    # The length lies before the bytes, often in another line of the cache, and the end of the bytes behind their beginning.
+    prefetch(_name(item) - SIZE_BEFORE_BYTES)
+    prefetch(_name(item) + NAME_BYTES - 1)
 
 
 cdef inline bint _is(PyObject* item, uint32_t hash_, const char* name, size_t size) noexcept:
@@ -109,11 +119,14 @@ cdef class ByteMap:
         hash_ = self._expected[EXPECTED_NAME]
         item = self._buckets[hash_ & self._mask]
         if item != NULL:
-            prefetch(_name(item) if (<Named>item)._hash == hash_ else <const char*>(<Named>item)._next)
+            if (<Named>item)._hash == hash_:
+                _fetch_name(item)
+            else:
+                prefetch((<Named>item)._next)
         hash_ = self._expected[EXPECTED_SECOND]
         item = self._buckets[hash_ & self._mask]
         if item != NULL and (<Named>item)._hash != hash_ and (<Named>item)._next != NULL:
-            prefetch(_name((<Named>item)._next))
+            _fetch_name((<Named>item)._next)
 
     cdef int add(self, Named item) except -1:
         """Put `item` under its name, which must not be in the map yet."""
