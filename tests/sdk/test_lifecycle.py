@@ -233,6 +233,38 @@ def test_an_interrupted_program_ends_with_its_interrupt(broker: BrokerProcess, t
     assert b"Exception ignored" not in said
 
 
+def test_a_call_that_a_signal_ends_leaves_nothing_behind(broker: BrokerProcess) -> None:
+    said = program(
+        """
+import asyncio, signal
+from mq9 import Mailbox
+
+def ring(*_):
+    raise RuntimeError("enough")
+
+signal.signal(signal.SIGALRM, ring)
+mb = Mailbox(URL)
+box = mb.create()
+receiver = mb.receive(box)
+loop = mb._engine.thread._loop
+mb.fetch(box)
+before = len(asyncio.all_tasks(loop))
+signal.setitimer(signal.ITIMER_REAL, 0.1)
+try:
+    receiver.next()
+except RuntimeError as error:
+    print(error)
+mb.fetch(box)
+print(len(asyncio.all_tasks(loop)) - before)
+mb.send(box, "after")
+print(receiver.next().payload)
+mb.close()
+""",
+        broker.url,
+    )
+    assert said.splitlines() == ["enough", "0", "after"]
+
+
 def test_a_child_after_fork_has_a_connection_of_its_own(broker: BrokerProcess) -> None:
     said = program(
         """

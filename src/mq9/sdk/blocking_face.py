@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import concurrent.futures
 import logging
 import os
 import threading
@@ -39,6 +38,35 @@ EXIT_TIMEOUT_S: Final = 1.0
 _left_to_the_parent: list[object] = []
 
 
+class _Call(Generic[ResultT]):
+    """A coroutine that the loop's thread runs, and another one waits for; with less between them than a concurrent Future has."""
+
+    def __init__(self, work: Coroutine[Any, Any, ResultT]) -> None:
+        self._work = work
+        self._task: asyncio.Task[ResultT] | None = None
+        self._is_over = threading.Lock()
+        self._is_over.acquire()
+
+    def begin(self) -> None:
+        """Run it; on the loop."""
+        self._task = asyncio.get_running_loop().create_task(self._work)
+        self._task.add_done_callback(self._end)
+
+    def cancel(self) -> None:
+        """Nobody waits any more; on the loop."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def wait(self) -> asyncio.Task[ResultT]:
+        """What has its result, or the exception it ended with, when it has; on the other thread."""
+        self._is_over.acquire()
+        assert self._task is not None  # noqa: S101 - `_end` was called with it
+        return self._task
+
+    def _end(self, _: asyncio.Task[ResultT]) -> None:
+        self._is_over.release()
+
+
 class LoopThread:
     """An event loop on a thread of its own, started at the first use."""
 
@@ -59,14 +87,17 @@ class LoopThread:
                 work.close()
                 raise ConnectionFailed("this mailbox client is closed")
             loop = self._started()
-            future = asyncio.run_coroutine_threadsafe(work, loop)
+            call = _Call(work)
+            loop.call_soon_threadsafe(call.begin)
         try:
-            return future.result()
-        except concurrent.futures.CancelledError:
-            raise ConnectionFailed("this mailbox client is closed") from None
+            ended = call.wait()
         except BaseException:
-            future.cancel()
+            with suppress(RuntimeError):  # the loop may be closed by now
+                loop.call_soon_threadsafe(call.cancel)
             raise
+        if ended.cancelled():
+            raise ConnectionFailed("this mailbox client is closed")
+        return ended.result()
 
     @property
     def started(self) -> bool:
