@@ -38,7 +38,7 @@ cdef enum:
     # Of a bytes object: where its length is, before its first byte.
     SIZE_BEFORE_BYTES = 16
     # As long as a mail_id that the broker makes up.
-    NAME_BYTES = 24
+    NAME_BYTES = 28
     # Buckets moved per insert while growing: the old table is empty long before the new one is full.
     MOVES_PER_INSERT = 8
 
