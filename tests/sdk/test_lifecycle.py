@@ -249,8 +249,8 @@ receiver = mb.receive(box)
 loop = mb._engine.thread._loop
 mb.fetch(box)
 before = len(asyncio.all_tasks(loop))
-signal.setitimer(signal.ITIMER_REAL, 0.1)
 try:
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
     receiver.next()
 except RuntimeError as error:
     print(error)
