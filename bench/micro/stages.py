@@ -41,8 +41,7 @@ HEADERS: Final = (
 )
 _ALL_PRIORITIES: Final = 31
 _BATCH: Final = 64
-# Frames in a read.
-_READ: Final = 640
+_REPLY: Final = b"_INBOX.one.00000001"
 _LEASE_MS: Final = 30_000
 
 
@@ -179,40 +178,10 @@ def _cutting(data: bytes, size: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
-def _send(n: int, headers: bytes) -> Callable[[], int]:
-    broker = Broker()
+def _sends(broker: Broker, frames: bytes) -> Callable[[], int]:
+    """Frames of sends, answered on _REPLY, to a broker that has no message yet."""
     session, transport = broker.client(b"SUB _INBOX.one.* 1\r\n")
-    frames = _cutting(_publish(SUBJECT, b"_INBOX.one.00000001", headers) * n, 262_144)
-    before = transport.taken
-
-    def run() -> int:
-        for read in frames:
-            feed(session, read)
-            broker.commit()
-        answered = (transport.taken - before) // len(b"MSG _INBOX.one.00000001 1 10\r\n")
-        return min(broker.mailbox.count, answered)
-
-    return run
-
-
-def send(n: int) -> Callable[[], int]:
-    """Sends that were read: parsed, appended to blocks, sealed, settled, answered."""
-    return _send(n, b"")
-
-
-def send_among(n: int) -> Callable[[], int]:
-    """A send to each of `n` mailboxes in no order, so that nothing that it looks at was looked at just now."""
-    broker = Broker()
-    mail_ids = [f"m-{number * 2_654_435_761:026d}" for number in range(n)]
-    for mail_id in mail_ids:
-        operations.create(broker.office, CreateRequest(), mail_id, 86_400, NOW_MS, lambda _: None)
-    broker.commit()
-    broker.batches.clear()
-    random.Random(1).shuffle(mail_ids)
-    session, transport = broker.client(b"SUB _INBOX.one.* 1\r\n")
-    subject, reply = SUBJECT.removesuffix(MAIL_ID.encode()), b"_INBOX.one.00000001"
-    frames = [_publish(subject + mail_id.encode(), reply) for mail_id in mail_ids]
-    reads = [b"".join(frames[at : at + _READ]) for at in range(0, n, _READ)]
+    reads = _cutting(frames, 262_144)
     before = transport.taken
 
     def run() -> int:
@@ -225,9 +194,27 @@ def send_among(n: int) -> Callable[[], int]:
     return run
 
 
+def send(n: int) -> Callable[[], int]:
+    """Sends that were read: parsed, appended to blocks, sealed, settled, answered."""
+    return _sends(Broker(), _publish(SUBJECT, _REPLY) * n)
+
+
+def send_among(n: int) -> Callable[[], int]:
+    """A send to each of `n` mailboxes in no order, so that nothing that it looks at was looked at just now."""
+    broker = Broker()
+    mail_ids = [f"m-{number * 2_654_435_761:026d}" for number in range(n)]
+    for mail_id in mail_ids:
+        operations.create(broker.office, CreateRequest(), mail_id, 86_400, NOW_MS, lambda _: None)
+    broker.commit()
+    broker.batches.clear()
+    random.Random(1).shuffle(mail_ids)
+    subject = SUBJECT.removesuffix(MAIL_ID.encode())
+    return _sends(broker, b"".join(_publish(subject + mail_id.encode(), _REPLY) for mail_id in mail_ids))
+
+
 def send_with_headers(n: int) -> Callable[[], int]:
     """The same with a header block."""
-    return _send(n, HEADERS)
+    return _sends(Broker(), _publish(SUBJECT, _REPLY, HEADERS) * n)
 
 
 def deliver(n: int) -> Callable[[], int]:
