@@ -6,20 +6,34 @@ from libc.stdint cimport uint32_t
 
 
 cdef enum:
-    EXPECTED = 9
+    EXPECTED = 7
+    LINE_ITEMS = 4
 
 
 cdef class Named:
-    # An object that lives in a ByteMap under its name. In one map at a time: the chain runs through the object itself.
+    # An object that lives in ByteMaps under its name.
     cdef readonly bytes name
-    cdef uint32_t _hash
-    cdef PyObject* _next
+
+
+cdef struct Line:
+    # One line of the cache: some of the objects whose hashes end alike. All lines of a chain but its last one are full.
+    uint32_t hashes[LINE_ITEMS]
+    PyObject* items[LINE_ITEMS]
+    Line* more
+    uint32_t count
+    uint32_t unused
+
+
+cdef struct Lines:
+    void* memory
+    Line* first
+    size_t mask
 
 
 cdef class ByteMap:
-    cdef PyObject** _buckets
-    cdef PyObject** _old_buckets
-    cdef size_t _mask, _old_mask, _moved
+    cdef Lines _lines
+    cdef Lines _old            # while the map grows: those that were not moved yet, from `_moved` on
+    cdef size_t _moved
     cdef readonly size_t count
     cdef uint32_t _expected[EXPECTED]  # hashes of the names that will be asked for, the latest first
 
@@ -27,5 +41,8 @@ cdef class ByteMap:
     cdef PyObject* find(self, const char* name, size_t size) noexcept
     cdef int add(self, Named item) except -1
     cdef Named remove(self, const char* name, size_t size)
+    cdef Line* _line(self, uint32_t hash_) noexcept
     cdef int _grow(self) except -1
-    cdef void _move_some(self, size_t steps) noexcept
+    cdef int _move_some(self, size_t steps) except -1
+    cdef int _move(self, Line* line) except -1
+    cdef int _clear_lines(self, Lines* lines, size_t at) except -1

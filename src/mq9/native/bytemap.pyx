@@ -1,11 +1,12 @@
 """A map from bytes to objects, asked with a pointer and a length.
 
-Chained, with the chain running through the objects, so an entry costs one bucket pointer and no key object of its own. It grows
-a few buckets at a time: with a million mailboxes no single insert pays for moving all of them.
+A table of lines of the cache, each with some objects and their hashes, so that a question looks at one line and then at nothing but
+the object that is asked for. It grows a few lines at a time: with a million mailboxes no single insert pays for moving all of them.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
@@ -27,27 +28,21 @@ cdef extern from "Python.h":
     Py_ssize_t bytes_size "PyBytes_GET_SIZE"(PyObject* name) noexcept
 
 cdef enum:
-    # How many calls ago a name was told of whose object is fetched now; whose name, or the second object of its bucket; and the name
-    # of that one. The last of them is below EXPECTED.
+    # How many calls ago a name was told of whose object is fetched now, and whose name, if the object is in the second line of its
+    # chain then the object. The last of them is below EXPECTED.
     EXPECTED_ITEM = 3
     EXPECTED_NAME = 6
-    EXPECTED_SECOND = 8
 
 cdef enum:
-    BUCKETS_FIRST = 64
+    LINES_FIRST = 16
+    # There are twice as many lines when each has so many objects on the average: few chains have a second line.
+    FILL_MAX = 3
     # Of a bytes object: where its length is, before its first byte.
     SIZE_BEFORE_BYTES = 16
     # As long as a mail_id that the broker makes up.
     NAME_BYTES = 28
-    # Buckets moved per insert while growing: the old table is empty long before the new one is full.
-    MOVES_PER_INSERT = 8
-
-
-cdef class Named:
-    """An object that a ByteMap holds under `name`."""
-
-    def __cinit__(self):
-        self._next = NULL
+    # Lines moved per insert while growing: the old ones are empty long before the new ones are full.
+    MOVES_PER_INSERT = 4
 
 
 cdef inline const char* _name(PyObject* item) noexcept:
@@ -55,112 +50,185 @@ cdef inline const char* _name(PyObject* item) noexcept:
     return bytes_data(<PyObject*>(<Named>item).name)
 
 
-cdef inline void _fetch_name(PyObject* item) noexcept:
-    # The length lies before the bytes, often in another line of the cache, and the end of the bytes behind their beginning.
-    prefetch(_name(item) - SIZE_BEFORE_BYTES)
-    prefetch(_name(item) + NAME_BYTES - 1)
+cdef inline bint _is(PyObject* item, const char* name, size_t size) noexcept:
+    return <size_t>bytes_size(<PyObject*>(<Named>item).name) == size and memcmp(_name(item), name, size) == 0
 
 
-cdef inline bint _is(PyObject* item, uint32_t hash_, const char* name, size_t size) noexcept:
-    return (<Named>item)._hash == hash_ and <size_t>bytes_size(<PyObject*>(<Named>item).name) == size \
-        and memcmp(_name(item), name, size) == 0
+cdef inline PyObject* _first_like(Line* line, uint32_t hash_) noexcept:
+    """The first object in the line that has this hash, or NULL."""
+    cdef uint32_t at
+    for at in range(line.count):
+        if line.hashes[at] == hash_:
+            return line.items[at]
+    return NULL
+
+
+cdef int _open_lines(Lines* lines, size_t count) except -1:
+    """As many empty lines, a power of two. Zeroed by the system where they are many, and not before they are used."""
+    lines.memory = calloc(count + 1, sizeof(Line))
+    if lines.memory == NULL:
+        raise MemoryError()
+    lines.first = <Line*>((<uintptr_t>lines.memory + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE)
+    lines.mask = count - 1
+    return 0
+
+
+cdef int _put(Line* line, uint32_t hash_, PyObject* item, Line** spare) except -1:
+    """Put an object into the chain that begins with `line`; if that must be longer, by one of the empty lines at `spare` if there is one."""
+    while line.more != NULL:
+        line = line.more
+    if line.count == LINE_ITEMS:
+        if spare[0] == NULL:
+            line.more = <Line*>calloc(1, sizeof(Line))
+            if line.more == NULL:
+                raise MemoryError()
+        else:
+            line.more = spare[0]
+            spare[0] = line.more.more
+            line.more.more = NULL
+        line = line.more
+    line.hashes[line.count] = hash_
+    line.items[line.count] = item
+    line.count += 1
+    return 0
+
+
+cdef PyObject* _take_last(Line* line, uint32_t* hash_) noexcept:
+    """Take the last object out of the chain that begins with `line`; NULL when there is none."""
+    cdef Line* before = NULL
+    cdef PyObject* item
+    while line.more != NULL:
+        before = line
+        line = line.more
+    if line.count == 0:
+        return NULL
+    line.count -= 1
+    hash_[0] = line.hashes[line.count]
+    item = line.items[line.count]
+    if line.count == 0 and before != NULL:
+        before.more = NULL
+        free(line)
+    return item
+
+
+cdef inline void _fetch_item(PyObject* item) noexcept:
+    prefetch(item)
+    prefetch(<char*>item + CACHE_LINE)
+    prefetch(<char*>item + 2 * CACHE_LINE)
+
+
+cdef int _list_items(Lines* lines, size_t at, list items) except -1:
+    """Append all objects from line number `at` on."""
+    cdef Line* line
+    cdef uint32_t place
+    while at <= lines.mask:
+        line = &lines.first[at]
+        while line != NULL:
+            for place in range(line.count):
+                items.append(<object>line.items[place])
+            line = line.more
+        at += 1
+    return 0
+
+
+cdef class Named:
+    """An object that a ByteMap holds under `name`."""
 
 
 cdef class ByteMap:
     """Objects by their names."""
 
     def __cinit__(self):
-        self._buckets = <PyObject**>calloc(BUCKETS_FIRST, sizeof(PyObject*))
-        if self._buckets == NULL:
-            raise MemoryError()
-        self._mask = BUCKETS_FIRST - 1
+        _open_lines(&self._lines, LINES_FIRST)
 
     def __dealloc__(self):
         self.clear()
-        free(self._buckets)
+        free(self._lines.memory)
+        free(self._old.memory)
 
     def __len__(self):
         return self.count
 
+    cdef inline Line* _line(self, uint32_t hash_) noexcept:
+        """Where the objects of this hash are."""
+        if self._old.first != NULL and (hash_ & self._old.mask) >= self._moved:
+            return &self._old.first[hash_ & self._old.mask]
+        return &self._lines.first[hash_ & self._lines.mask]
+
     cdef PyObject* find(self, const char* name, size_t size) noexcept:
         """The object under `name`, borrowed, or NULL."""
         cdef uint32_t hash_ = mq9_hash(name, size)
-        cdef PyObject* item = self._buckets[hash_ & self._mask]
-        while item != NULL:
-            if _is(item, hash_, name, size):
-                return item
-            item = (<Named>item)._next
-        if self._old_buckets != NULL:
-            item = self._old_buckets[hash_ & self._old_mask]
-            while item != NULL:
-                if _is(item, hash_, name, size):
-                    return item
-                item = (<Named>item)._next
+        cdef uint32_t at
+        cdef Line* line = self._line(hash_)
+        while line != NULL:
+            for at in range(line.count):
+                if line.hashes[at] == hash_ and _is(line.items[at], name, size):
+                    return line.items[at]
+            line = line.more
         return NULL
 
     cdef void expect(self, const char* name, size_t size) noexcept:
         """This name will be asked for, after those of the last calls: fetch what that will look at.
 
-        Among a million objects each question would wait for the bucket, the object and the object's name, one after the other.
+        Among a million objects each question would wait for the line, the object and the object's name, one after the other.
         So a call fetches one of these for each of the names that were told of lately.
         """
         cdef PyObject* item
-        cdef uint32_t hash_
+        cdef Line* line
         cdef int at
         for at in range(EXPECTED - 1, 0, -1):
             self._expected[at] = self._expected[at - 1]
         self._expected[0] = mq9_hash(name, size)
-        prefetch(&self._buckets[self._expected[0] & self._mask])
-        item = self._buckets[self._expected[EXPECTED_ITEM] & self._mask]
+        prefetch(self._line(self._expected[0]))
+        line = self._line(self._expected[EXPECTED_ITEM])
+        item = _first_like(line, self._expected[EXPECTED_ITEM])
         if item != NULL:
-            prefetch(item)
-            prefetch(<char*>item + CACHE_LINE)
-            prefetch(<char*>item + 2 * CACHE_LINE)
-        hash_ = self._expected[EXPECTED_NAME]
-        item = self._buckets[hash_ & self._mask]
+            _fetch_item(item)
+        elif line.more != NULL:
+            prefetch(line.more)
+        line = self._line(self._expected[EXPECTED_NAME])
+        item = _first_like(line, self._expected[EXPECTED_NAME])
         if item != NULL:
-            if (<Named>item)._hash == hash_:
-                _fetch_name(item)
-            else:
-                prefetch((<Named>item)._next)
-        hash_ = self._expected[EXPECTED_SECOND]
-        item = self._buckets[hash_ & self._mask]
-        if item != NULL and (<Named>item)._hash != hash_ and (<Named>item)._next != NULL:
-            _fetch_name((<Named>item)._next)
+            # The length lies before the bytes, often in another line of the cache, and the end of the bytes behind their beginning.
+            prefetch(_name(item) - SIZE_BEFORE_BYTES)
+            prefetch(_name(item) + NAME_BYTES - 1)
+        elif line.more != NULL:
+            item = _first_like(line.more, self._expected[EXPECTED_NAME])
+            if item != NULL:
+                _fetch_item(item)
 
     cdef int add(self, Named item) except -1:
         """Put `item` under its name, which must not be in the map yet."""
-        cdef PyObject** bucket
-        if self.count > self._mask and self._old_buckets == NULL:
+        cdef uint32_t hash_ = mq9_hash(PyBytes_AS_STRING(item.name), PyBytes_GET_SIZE(item.name))
+        cdef Line* spare = NULL
+        if self.count >= FILL_MAX * (self._lines.mask + 1) and self._old.first == NULL:
             self._grow()
         self._move_some(MOVES_PER_INSERT)
-        item._hash = mq9_hash(PyBytes_AS_STRING(item.name), PyBytes_GET_SIZE(item.name))
-        bucket = &self._buckets[item._hash & self._mask]
-        item._next = bucket[0]
+        _put(self._line(hash_), hash_, <PyObject*>item, &spare)
         Py_INCREF(item)
-        bucket[0] = <PyObject*>item
         self.count += 1
         return 0
 
     cdef Named remove(self, const char* name, size_t size):
         """Take out and return the object under `name`, or None."""
         cdef uint32_t hash_ = mq9_hash(name, size)
-        cdef PyObject** link = &self._buckets[hash_ & self._mask]
+        cdef uint32_t at, last_hash
+        cdef Line* first = self._line(hash_)
+        cdef Line* line = first
+        cdef PyObject* last
         cdef Named found
-        cdef int table
-        for table in range(2):
-            while link[0] != NULL:
-                if _is(link[0], hash_, name, size):
-                    found = <Named>link[0]
-                    link[0] = found._next
-                    found._next = NULL
+        while line != NULL:
+            for at in range(line.count):
+                if line.hashes[at] == hash_ and _is(line.items[at], name, size):
+                    found = <Named>line.items[at]
+                    last = _take_last(first, &last_hash)
+                    if last != <PyObject*>found:  # the last one takes its place
+                        line.hashes[at] = last_hash
+                        line.items[at] = last
                     Py_DECREF(found)
                     self.count -= 1
                     return found
-                link = &(<Named>link[0])._next
-            if self._old_buckets == NULL:
-                break
-            link = &self._old_buckets[hash_ & self._old_mask]
+            line = line.more
         return None
 
     def get(self, bytes name not None):
@@ -180,65 +248,66 @@ cdef class ByteMap:
     def values(self):
         """All objects, in no order, as a list."""
         cdef list items = []
-        cdef PyObject* item
-        cdef size_t at
-        for at in range(self._mask + 1):
-            item = self._buckets[at]
-            while item != NULL:
-                items.append(<object>item)
-                item = (<Named>item)._next
-        if self._old_buckets != NULL:
-            for at in range(self._moved, self._old_mask + 1):
-                item = self._old_buckets[at]
-                while item != NULL:
-                    items.append(<object>item)
-                    item = (<Named>item)._next
+        _list_items(&self._lines, 0, items)
+        if self._old.first != NULL:
+            _list_items(&self._old, self._moved, items)
         return items
 
     def clear(self):
         """Take everything out."""
-        cdef PyObject* item
-        cdef Named named
-        cdef size_t at
-        if self._old_buckets != NULL:
-            self._move_some(self._old_mask + 1)
-        for at in range(self._mask + 1):
-            item = self._buckets[at]
-            self._buckets[at] = NULL
-            while item != NULL:
-                named = <Named>item
-                item = named._next
-                named._next = NULL
-                Py_DECREF(named)
-        self.count = 0
+        if self._old.first != NULL:
+            self._clear_lines(&self._old, self._moved)
+        self._clear_lines(&self._lines, 0)
 
-    cdef int _grow(self) except -1:
-        cdef size_t size = (self._mask + 1) * 2
-        cdef PyObject** buckets = <PyObject**>calloc(size, sizeof(PyObject*))
-        if buckets == NULL:
-            raise MemoryError()
-        self._old_buckets = self._buckets
-        self._old_mask = self._mask
-        self._moved = 0
-        self._buckets = buckets
-        self._mask = size - 1
+    cdef int _clear_lines(self, Lines* lines, size_t at) except -1:
+        cdef PyObject* item
+        cdef uint32_t hash_
+        while at <= lines.mask:
+            item = _take_last(&lines.first[at], &hash_)
+            if item == NULL:
+                at += 1
+            else:
+                self.count -= 1
+                Py_DECREF(<object>item)
         return 0
 
-    cdef void _move_some(self, size_t steps) noexcept:
-        cdef PyObject* item
-        cdef PyObject* following
-        cdef PyObject** bucket
-        while self._old_buckets != NULL and steps > 0:
+    cdef int _grow(self) except -1:
+        cdef Lines lines
+        _open_lines(&lines, 2 * (self._lines.mask + 1))
+        self._old = self._lines
+        self._lines = lines
+        self._moved = 0
+        return 0
+
+    cdef int _move_some(self, size_t steps) except -1:
+        """Move the objects of some of the old lines to where they belong among the new ones."""
+        while self._old.first != NULL and steps > 0:
             steps -= 1
-            item = self._old_buckets[self._moved]
-            self._old_buckets[self._moved] = NULL
-            while item != NULL:
-                following = (<Named>item)._next
-                bucket = &self._buckets[(<Named>item)._hash & self._mask]
-                (<Named>item)._next = bucket[0]
-                bucket[0] = item
-                item = following
+            self._move(&self._old.first[self._moved])
             self._moved += 1
-            if self._moved > self._old_mask:
-                free(self._old_buckets)
-                self._old_buckets = NULL
+            if self._moved > self._old.mask:
+                free(self._old.memory)
+                self._old.memory = self._old.first = NULL
+        return 0
+
+    cdef int _move(self, Line* line) except -1:
+        """Move the objects of a chain to two new ones, which need no more lines behind their first than it has: so it cannot fail."""
+        cdef Line taken
+        cdef Line* spare = NULL
+        cdef uint32_t at
+        taken = line[0]
+        while True:
+            for at in range(taken.count):
+                _put(&self._lines.first[taken.hashes[at] & self._lines.mask], taken.hashes[at], taken.items[at], &spare)
+            line = taken.more
+            if line == NULL:
+                break
+            taken = line[0]
+            line.more = spare
+            line.count = 0
+            spare = line
+        while spare != NULL:
+            line = spare.more
+            free(spare)
+            spare = line
+        return 0
