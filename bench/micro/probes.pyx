@@ -183,7 +183,7 @@ cdef class Find:
         self._names = names
         for name in names:
             item = _Item()
-            item.name = name
+            item.set_name(<bytes>name, len(name))
             self._map.put(item)
 
     def run(self, uint64_t n):

@@ -9,7 +9,8 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdlib cimport free, realloc
 
 from mq9.mailboxes.index cimport LEVEL_STEPS, Level, level_expect
-from mq9.native.memory cimport CACHE_LINE, buffer_append, buffer_free, prefetch
+from mq9.native.bytemap cimport fetch_named
+from mq9.native.memory cimport buffer_append, buffer_free
 
 cdef enum:
     # Messages between two steps of fetching what settling one looks at.
@@ -87,9 +88,7 @@ cdef class Batch:
         cdef int step
         next_at = at + (LEVEL_STEPS + 1) * STEP_DISTANCE
         if next_at < last:
-            prefetch(self.sents[next_at].mailbox)
-            prefetch(<char*>self.sents[next_at].mailbox + CACHE_LINE)
-            prefetch(<char*>self.sents[next_at].mailbox + 2 * CACHE_LINE)
+            fetch_named(self.sents[next_at].mailbox)
         for step in range(LEVEL_STEPS):
             next_at = at + (LEVEL_STEPS - step) * STEP_DISTANCE
             if next_at < last:

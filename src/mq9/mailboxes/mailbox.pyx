@@ -24,7 +24,8 @@ cdef class Mailbox(Named):
     """
 
     def __init__(self, row, Owner owner=None):
-        self.name = row.mail_id
+        cdef bytes mail_id = row.mail_id
+        self.set_name(mail_id, len(mail_id))
         self.number = row.number
         self.public = row.public
         self.owner = owner

@@ -3,16 +3,43 @@
 
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
+from libc.string cimport memcpy
+
+from mq9.native.memory cimport CACHE_LINE, prefetch
 
 
 cdef enum:
     EXPECTED = 7
     LINE_ITEMS = 4
+    NAME_SHORT = 28            # as long as a mail_id that the broker makes up
+    LOOKED_AT = 176            # bytes of a found object that are looked at next: those of a Mailbox up to the last of its levels
 
 
 cdef class Named:
-    # An object that lives in ByteMaps under its name.
-    cdef readonly bytes name
+    # An object that lives in ByteMaps under its name, which is a part of it, so that comparing it fetches nothing else. A longer one
+    # is elsewhere, and its address at `_short`.
+    cdef uint32_t name_size
+    cdef char _short[NAME_SHORT]
+
+    cdef int set_name(self, const char* name, size_t size) except -1
+    cdef void _drop_name(self) noexcept
+
+
+cdef inline const char* name_of(Named item) noexcept:
+    """The `name_size` bytes of the object's name."""
+    cdef const char* elsewhere
+    if item.name_size <= NAME_SHORT:
+        return item._short
+    memcpy(&elsewhere, item._short, sizeof(elsewhere))
+    return elsewhere
+
+
+cdef inline void fetch_named(const void* item) noexcept nogil:
+    """Have an object's first bytes in the cache soon, in whatever line they begin."""
+    prefetch(item)
+    prefetch(<const char*>item + CACHE_LINE)
+    prefetch(<const char*>item + 2 * CACHE_LINE)
+    prefetch(<const char*>item + LOOKED_AT - 1)
 
 
 cdef struct Line:

@@ -1,7 +1,8 @@
 from typing import Generic, TypeVar
 
 class Named:
-    name: bytes
+    @property
+    def name(self) -> bytes: ...
 
 _Item = TypeVar("_Item", bound=Named)
 

@@ -6,9 +6,9 @@ the object that is asked for. It grows a few lines at a time: with a million mai
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport uintptr_t
-from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp
+from libc.stdint cimport UINT32_MAX, uintptr_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy
 
 from mq9.native.memory cimport CACHE_LINE, prefetch
 
@@ -23,35 +23,22 @@ cdef extern from *:
     """
     uint32_t mq9_hash(const char* data, size_t size) noexcept
 
-cdef extern from "Python.h":
-    const char* bytes_data "PyBytes_AS_STRING"(PyObject* name) noexcept
-    Py_ssize_t bytes_size "PyBytes_GET_SIZE"(PyObject* name) noexcept
-
 cdef enum:
-    # How many calls ago a name was told of whose object is fetched now, and whose name, if the object is in the second line of its
-    # chain then the object. The last of them is below EXPECTED.
+    # How many calls ago a name was told of whose object is fetched now, and whose object if it is in the second line of its chain.
+    # The last of them is below EXPECTED.
     EXPECTED_ITEM = 3
-    EXPECTED_NAME = 6
+    EXPECTED_SECOND = 6
 
 cdef enum:
     LINES_FIRST = 16
     # There are twice as many lines when each has so many objects on the average: few chains have a second line.
     FILL_MAX = 3
-    # Of a bytes object: where its length is, before its first byte.
-    SIZE_BEFORE_BYTES = 16
-    # As long as a mail_id that the broker makes up.
-    NAME_BYTES = 28
     # Lines moved per insert while growing: the old ones are empty long before the new ones are full.
     MOVES_PER_INSERT = 4
 
 
-cdef inline const char* _name(PyObject* item) noexcept:
-    # No reference is taken: that would wait for the name's own head.
-    return bytes_data(<PyObject*>(<Named>item).name)
-
-
 cdef inline bint _is(PyObject* item, const char* name, size_t size) noexcept:
-    return <size_t>bytes_size(<PyObject*>(<Named>item).name) == size and memcmp(_name(item), name, size) == 0
+    return (<Named>item).name_size == size and memcmp(name_of(<Named>item), name, size) == 0
 
 
 cdef inline PyObject* _first_like(Line* line, uint32_t hash_) noexcept:
@@ -111,12 +98,6 @@ cdef PyObject* _take_last(Line* line, uint32_t* hash_) noexcept:
     return item
 
 
-cdef inline void _fetch_item(PyObject* item) noexcept:
-    prefetch(item)
-    prefetch(<char*>item + CACHE_LINE)
-    prefetch(<char*>item + 2 * CACHE_LINE)
-
-
 cdef int _list_items(Lines* lines, size_t at, list items) except -1:
     """Append all objects from line number `at` on."""
     cdef Line* line
@@ -132,7 +113,37 @@ cdef int _list_items(Lines* lines, size_t at, list items) except -1:
 
 
 cdef class Named:
-    """An object that a ByteMap holds under `name`."""
+    """An object that a ByteMap holds under `name`, which is not changed while one does."""
+
+    def __dealloc__(self):
+        self._drop_name()
+
+    @property
+    def name(self):
+        return name_of(self)[:self.name_size]
+
+    cdef int set_name(self, const char* name, size_t size) except -1:
+        """Give the object a name."""
+        cdef char* elsewhere
+        if size > UINT32_MAX:
+            raise ValueError("a name of more than 4 GB")
+        if size <= NAME_SHORT:
+            self._drop_name()
+            memcpy(self._short, name, size)
+        else:
+            elsewhere = <char*>malloc(size)
+            if elsewhere == NULL:
+                raise MemoryError()
+            memcpy(elsewhere, name, size)
+            self._drop_name()
+            memcpy(self._short, &elsewhere, sizeof(elsewhere))
+        self.name_size = <uint32_t>size
+        return 0
+
+    cdef void _drop_name(self) noexcept:
+        if self.name_size > NAME_SHORT:
+            free(<void*>name_of(self))
+        self.name_size = 0
 
 
 cdef class ByteMap:
@@ -170,8 +181,8 @@ cdef class ByteMap:
     cdef void expect(self, const char* name, size_t size) noexcept:
         """This name will be asked for, after those of the last calls: fetch what that will look at.
 
-        Among a million objects each question would wait for the line, the object and the object's name, one after the other.
-        So a call fetches one of these for each of the names that were told of lately.
+        Among a million objects each question would wait for the line and then for the object. So a call fetches one of these for
+        each of the names that were told of lately.
         """
         cdef PyObject* item
         cdef Line* line
@@ -183,23 +194,18 @@ cdef class ByteMap:
         line = self._line(self._expected[EXPECTED_ITEM])
         item = _first_like(line, self._expected[EXPECTED_ITEM])
         if item != NULL:
-            _fetch_item(item)
+            fetch_named(item)
         elif line.more != NULL:
             prefetch(line.more)
-        line = self._line(self._expected[EXPECTED_NAME])
-        item = _first_like(line, self._expected[EXPECTED_NAME])
-        if item != NULL:
-            # The length lies before the bytes, often in another line of the cache, and the end of the bytes behind their beginning.
-            prefetch(_name(item) - SIZE_BEFORE_BYTES)
-            prefetch(_name(item) + NAME_BYTES - 1)
-        elif line.more != NULL:
-            item = _first_like(line.more, self._expected[EXPECTED_NAME])
+        line = self._line(self._expected[EXPECTED_SECOND])
+        if line.more != NULL and _first_like(line, self._expected[EXPECTED_SECOND]) == NULL:
+            item = _first_like(line.more, self._expected[EXPECTED_SECOND])
             if item != NULL:
-                _fetch_item(item)
+                fetch_named(item)
 
     cdef int add(self, Named item) except -1:
         """Put `item` under its name, which must not be in the map yet."""
-        cdef uint32_t hash_ = mq9_hash(PyBytes_AS_STRING(item.name), PyBytes_GET_SIZE(item.name))
+        cdef uint32_t hash_ = mq9_hash(name_of(item), item.name_size)
         cdef Line* spare = NULL
         if self.count >= FILL_MAX * (self._lines.mask + 1) and self._old.first == NULL:
             self._grow()
@@ -238,7 +244,7 @@ cdef class ByteMap:
 
     def put(self, Named item not None):
         """Put `item` under its name in the place of what was there."""
-        self.remove(PyBytes_AS_STRING(item.name), PyBytes_GET_SIZE(item.name))
+        self.remove(name_of(item), item.name_size)
         self.add(item)
 
     def discard(self, bytes name not None):

@@ -171,10 +171,10 @@ cdef class Router:
         cdef Route route = Route()
         cdef list tokens
         cdef dict queues = {}
-        route.name = subject[:size]
+        route.set_name(subject, size)
         route.plain = []
         route.generation = self.generation
-        tokens = route.name.split(b".")
+        tokens = subject[:size].split(b".")
         if b"" not in tokens:  # a subject with an empty token reaches nobody, not even `>`
             _collect(self._root, tokens, 0, route.plain, queues)
         route.groups = list(queues.values())

@@ -16,6 +16,7 @@ from mq9.mailboxes.group cimport Group, Handout
 from mq9.mailboxes.groups cimport MailboxGroups
 from mq9.mailboxes.mailbox cimport LEVELS, Mailbox
 from mq9.mailboxes.writing cimport Message, plain_message
+from mq9.native.bytemap cimport name_of
 from mq9.native.memory cimport (
     DECIMAL_MAX, buffer_free, buffer_t, decimal_size, write_bytes, write_decimal,
 )
@@ -165,7 +166,7 @@ cdef class MailReceiver(Receiver):
         cdef MailSession session = self.session
         cdef Mailbox mailbox = self.mailbox
         cdef int rank = record_priority(record)
-        cdef Py_ssize_t subject_size = MESSAGES_SIZE + len(mailbox.name) + 1 + WORD_SIZES[rank]
+        cdef Py_ssize_t subject_size = MESSAGES_SIZE + mailbox.name_size + 1 + WORD_SIZES[rank]
         cdef const char* headers = record_headers(record)
         cdef Py_ssize_t own_size = record_header_size(record)
         cdef Py_ssize_t payload_size = record + record_size(record) - headers - own_size
@@ -179,7 +180,7 @@ cdef class MailReceiver(Receiver):
             header_size = (own_size or 10) + 59 + decimal_size(msg_id) + WORD_SIZES[rank] \
                 + decimal_size(time_ms) + decimal_size(pending)
         at = write_bytes(subject, MESSAGES, MESSAGES_SIZE)
-        at = write_bytes(at, <const char*>mailbox.name, len(mailbox.name))
+        at = write_bytes(at, name_of(mailbox), mailbox.name_size)
         at[0] = c"."
         write_bytes(at + 1, WORDS[rank], WORD_SIZES[rank])
         start = session.reserve(

@@ -59,7 +59,7 @@ cdef class Patterns:
         if self._known.count >= KNOWN_MAX:
             self._known.clear()
         known = _Known()
-        known.name = subject[:size]
+        known.set_name(subject, size)
         known.matches = self._scan(subject, size)
         self._known.add(known)
         return known.matches
