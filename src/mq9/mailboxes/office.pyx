@@ -539,11 +539,12 @@ cdef class PostOffice:
         self.numbers.remove(mailbox)
         if mailbox.expires_ms:
             self.timers.lose_one()
-        if self.mailboxes.get(mailbox.name) is mailbox:
-            self.mailboxes.discard(mailbox.name)
+        mail_id = mailbox.name
+        if self.mailboxes.get(mail_id) is mailbox:
+            self.mailboxes.discard(mail_id)
             self._drops.discard(mailbox)
-        if mailbox.public and self.public.get(mailbox.name.decode()) is mailbox:
-            del self.public[mailbox.name.decode()]
+        if mailbox.public and self.public.get(mail_id.decode()) is mailbox:
+            del self.public[mail_id.decode()]
             self._public_event(event, mailbox)
         mailbox.tell(event)
         mailbox.watchers = None

@@ -3,7 +3,7 @@
 
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from mq9.native.memory cimport CACHE_LINE, prefetch
 
@@ -32,6 +32,11 @@ cdef inline const char* name_of(Named item) noexcept:
         return item._short
     memcpy(&elsewhere, item._short, sizeof(elsewhere))
     return elsewhere
+
+
+cdef inline bint is_named(Named item, const char* name, size_t size) noexcept:
+    """Whether this is the object's name."""
+    return item.name_size == size and memcmp(name_of(item), name, size) == 0
 
 
 cdef inline void fetch_named(const void* item) noexcept nogil:

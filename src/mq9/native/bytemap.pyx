@@ -8,7 +8,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport UINT32_MAX, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcpy
 
 from mq9.native.memory cimport CACHE_LINE, prefetch
 
@@ -37,16 +37,24 @@ cdef enum:
     MOVES_PER_INSERT = 4
 
 
-cdef inline bint _is(PyObject* item, const char* name, size_t size) noexcept:
-    return (<Named>item).name_size == size and memcmp(name_of(<Named>item), name, size) == 0
-
-
 cdef inline PyObject* _first_like(Line* line, uint32_t hash_) noexcept:
     """The first object in the line that has this hash, or NULL."""
     cdef uint32_t at
     for at in range(line.count):
         if line.hashes[at] == hash_:
             return line.items[at]
+    return NULL
+
+
+cdef inline Line* _search(Line* line, uint32_t hash_, const char* name, size_t size, uint32_t* at) noexcept:
+    """Look for a name in the chain that begins with `line`: the line that has it, with its place there in `at`, or NULL."""
+    cdef uint32_t place
+    while line != NULL:
+        for place in range(line.count):
+            if line.hashes[place] == hash_ and is_named(<Named>line.items[place], name, size):
+                at[0] = place
+                return line
+        line = line.more
     return NULL
 
 
@@ -170,13 +178,8 @@ cdef class ByteMap:
         """The object under `name`, borrowed, or NULL."""
         cdef uint32_t hash_ = mq9_hash(name, size)
         cdef uint32_t at
-        cdef Line* line = self._line(hash_)
-        while line != NULL:
-            for at in range(line.count):
-                if line.hashes[at] == hash_ and _is(line.items[at], name, size):
-                    return line.items[at]
-            line = line.more
-        return NULL
+        cdef Line* line = _search(self._line(hash_), hash_, name, size, &at)
+        return NULL if line == NULL else line.items[at]
 
     cdef void expect(self, const char* name, size_t size) noexcept:
         """This name will be asked for, after those of the last calls: fetch what that will look at.
@@ -220,22 +223,19 @@ cdef class ByteMap:
         cdef uint32_t hash_ = mq9_hash(name, size)
         cdef uint32_t at, last_hash
         cdef Line* first = self._line(hash_)
-        cdef Line* line = first
+        cdef Line* line = _search(first, hash_, name, size, &at)
         cdef PyObject* last
         cdef Named found
-        while line != NULL:
-            for at in range(line.count):
-                if line.hashes[at] == hash_ and _is(line.items[at], name, size):
-                    found = <Named>line.items[at]
-                    last = _take_last(first, &last_hash)
-                    if last != <PyObject*>found:  # the last one takes its place
-                        line.hashes[at] = last_hash
-                        line.items[at] = last
-                    Py_DECREF(found)
-                    self.count -= 1
-                    return found
-            line = line.more
-        return None
+        if line == NULL:
+            return None
+        found = <Named>line.items[at]
+        last = _take_last(first, &last_hash)
+        if last != <PyObject*>found:  # the last one takes its place
+            line.hashes[at] = last_hash
+            line.items[at] = last
+        Py_DECREF(found)
+        self.count -= 1
+        return found
 
     def get(self, bytes name not None):
         """The object under `name`, or None."""

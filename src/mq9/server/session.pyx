@@ -15,7 +15,7 @@ from collections import deque
 from libc.string cimport memcmp
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-from mq9.native.bytemap cimport name_of
+from mq9.native.bytemap cimport is_named
 from mq9.native.memory cimport write_bytes
 from mq9.server.addresses import Addresses
 from mq9.server.permissions cimport Patterns
@@ -357,8 +357,8 @@ cdef class Session(Connection):
             hub.reach("max_subject")
             return self.refuse_publish(frame.subject, frame.subject_size)
         if (
-            route is None or route.generation != router.generation or route.name_size != <size_t>frame.subject_size
-            or memcmp(name_of(route), frame.subject, frame.subject_size) != 0
+            route is None or route.generation != router.generation
+            or not is_named(route, frame.subject, frame.subject_size)
         ):
             route = self._route = router.route(frame.subject, frame.subject_size)
         hub.publisher = self
