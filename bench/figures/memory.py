@@ -33,6 +33,7 @@ class Memory(Figure):
 
     quantity = Quantity.BYTES
     sizes: ClassVar[tuple[int, int, int]]
+    least: ClassVar[int] = CONNECTIONS
 
     def run(self, peer: Peer, place: Path, scale: float) -> Measured:
         """Keep the files that the load needs beside those of the server."""
@@ -48,7 +49,7 @@ class Memory(Figure):
         del peer
         at: dict[int, int] = {}
         # Each of the three is larger than the one before, however little is asked for.
-        sizes = [scaled(size, scale, least=CONNECTIONS * rank) for rank, size in enumerate(self.sizes, 1)]
+        sizes = [scaled(size, scale, least=self.least * rank) for rank, size in enumerate(self.sizes, 1)]
         self.grow(server, sizes, at.__setitem__)
         base = at.pop(0)
         each = {count: (resident - base) / count for count, resident in at.items()}
@@ -109,6 +110,8 @@ class ConnectionMemory(Memory):
 
     key = "P9a"
     sizes = (1_000, 3_000, 10_000)
+    # Fewer may fit into memory that the server holds already, and then cost nothing.
+    least = 256
     title = "memory of an idle connection"
     conditions = f"at {', '.join(f'{size:,}' for size in sizes)} of them"
     unit = "each"
