@@ -22,7 +22,7 @@ test: setup
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(PYTEST)
 
 test-clients: clients
-	$(BIN)/python -m pytest -m clients --durations=12 $(PYTEST)
+	$(BIN)/python -m pytest -m clients --numprocesses 2 --dist loadfile --durations=12 $(PYTEST)
 
 clients: setup
 	$(BIN)/python -m tools.clients
@@ -39,7 +39,7 @@ SANITIZED := tests/fuzz/test_corpus.py tests/fuzz/test_wire.py tests/mailboxes t
 	$(addprefix tests/store/test_,frames.py damage.py conformance.py)
 
 sanitize: setup
-	$(BIN)/python -m tools.builds sanitized -m pytest -p no:cacheprovider $(or $(PYTEST),$(SANITIZED))
+	$(BIN)/python -m tools.builds sanitized -m pytest -p no:cacheprovider --numprocesses 2 --dist loadfile $(or $(PYTEST),$(SANITIZED))
 
 checked: setup
 	$(BIN)/python -m tools.builds checked -m pytest -p no:cacheprovider $(PYTEST)
