@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST ?=
 ARGS ?=
+# How many tests go on at a time; those of a file come one after the other.
+AT_A_TIME := --dist loadfile --numprocesses
 
 # Whatever the installed package is made from; the mark says that it was, since the last change.
 SOURCES := pyproject.toml setup.py $(shell find src -name '*.pyx' -o -name '*.pxd')
@@ -17,12 +19,12 @@ run: setup
 demo: setup
 	$(BIN)/python examples/quickstart.py
 
-# Many tests wait for something: three of them go on at a time, those of a file one after the other.
+# Many tests wait for something, so that three are not too many for two processors.
 test: setup
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(PYTEST)
+	$(BIN)/python -m pytest $(AT_A_TIME) 3 $(PYTEST)
 
 test-clients: clients
-	$(BIN)/python -m pytest -m clients --numprocesses 2 --dist loadfile --durations=12 $(PYTEST)
+	$(BIN)/python -m pytest -m clients $(AT_A_TIME) 2 --durations=12 $(PYTEST)
 
 clients: setup
 	$(BIN)/python -m tools.clients
@@ -39,7 +41,7 @@ SANITIZED := tests/fuzz/test_corpus.py tests/fuzz/test_wire.py tests/mailboxes t
 	$(addprefix tests/store/test_,frames.py damage.py conformance.py)
 
 sanitize: setup
-	$(BIN)/python -m tools.builds sanitized -m pytest -p no:cacheprovider --numprocesses 2 --dist loadfile $(or $(PYTEST),$(SANITIZED))
+	$(BIN)/python -m tools.builds sanitized -m pytest -p no:cacheprovider $(AT_A_TIME) 2 $(or $(PYTEST),$(SANITIZED))
 
 checked: setup
 	$(BIN)/python -m tools.builds checked -m pytest -p no:cacheprovider $(PYTEST)
