@@ -242,8 +242,12 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("body", [b"", b"hello", b"[]", b"{}", b"null", b"\xff", b"[" * 10_000])
 def test_answers_that_no_broker_gives_are_told_as_such(answering: Callable[[bytes], Mailbox], body: bytes) -> None:
+    client = answering(body)
     with pytest.raises(Unavailable, match="not an mq9 broker"):
-        answering(body).create()
+        client.create()
+    with pytest.raises(Unavailable, match="not an mq9 broker") as refusal:
+        client.send_many("box", ["a", "b"])
+    assert refusal.value.sent == [None, None]
 
 
 @pytest.mark.parametrize("code", [b"404", b'"404"', b"null", b'"x"', b"[]"])

@@ -89,6 +89,29 @@ def test_a_payload_that_is_too_large_stops_its_lot(mailbox: Mailbox, short_lots:
     assert len(mailbox.fetch(box, limit=None)) == LOT
 
 
+def test_a_payload_that_cannot_be_sent_stops_its_lot(mailbox: Mailbox, short_lots: None) -> None:
+    box = mailbox.create(ttl=60)
+    with pytest.raises(BadRequest, match="bytes, str or JSON") as refused:
+        mailbox.send_many(box, [*range(LOT), "good", object(), "never taken"])
+    assert [message is not None for message in refused.value.sent] == [True] * LOT + [False] * 2
+    assert len(mailbox.fetch(box, limit=None)) == LOT
+
+
+@pytest.mark.parametrize("payload", [bytes(500_000), "x" * 500_000, ["x" * 500_000]], ids=["bytes", "text", "JSON"])
+def test_large_payloads_are_not_held_by_the_thousand(mailbox: Mailbox, payload: Any) -> None:
+    stored: list[int] = []
+
+    def payloads() -> Iterator[Any]:
+        for _ in range(72):
+            stored.append(len(mailbox.fetch(box, limit=None, payload=False)))
+            yield payload
+
+    box = mailbox.create(ttl=60)
+    mailbox.send_many(box, payloads())
+    assert max(taken - there for taken, there in enumerate(stored)) * 500_000 <= operations.LOT_BYTES
+    assert stored[-1] > 0
+
+
 def test_an_error_of_the_users_own_leaves_what_was_sent(mailbox: Mailbox, short_lots: None) -> None:
     def payloads() -> Iterator[str]:
         yield from ("x" for _ in range(LOT))

@@ -491,7 +491,7 @@ class Mailbox(BlockingFace):
             ttl=ttl, delay=delay, key=None, tags=tags, dedup_id=None, reply_to=None, correlation_id=None
         )
         sent: list[Sent] = []
-        for lot in lots(payloads):
+        for lot in lots(payloads, sent):
             try:
                 sent += self._ask(self._operations.send_many(mail_id, lot, priority, headers, options, timeout))
             except MailboxError as error:

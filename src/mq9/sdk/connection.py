@@ -38,6 +38,7 @@ NEVER: Final = 0.0
 # How many FETCHes may wait at the broker over one connection; it allows 64.
 FETCHES_MAX: Final = 60
 _jitter = random.SystemRandom()
+_from_json = json.JSONDecoder().decode
 
 
 class Connection:
@@ -122,15 +123,16 @@ class Connection:
             if task is not None:
                 self._requests.discard(task)
         if expected not in answer:
-            raise Unavailable(f"what answers at {self.address} is not an mq9 broker")
+            raise self._stranger()
         return answer
 
     async def request_all(
-        self, requests: Sequence[Request], *, timeout_s: float, repeatable_s: float
+        self, requests: Sequence[Request], *, expected: str, timeout_s: float, repeatable_s: float
     ) -> list[dict[str, Any] | MailboxError]:
         """Send requests one behind the other, without waiting for each answer.
 
         Arguments:
+            expected: a key that every answer has unless it is a refusal.
             timeout_s: how long to wait for the next answer, in seconds, and to connect.
             repeatable_s: for how many seconds asking again is the same as asking once.
 
@@ -143,13 +145,14 @@ class Connection:
         if task is not None:
             self._requests.add(task)
         try:
-            return await self._request_all(requests, timeout_s, asyncio.get_running_loop().time() + repeatable_s)
+            repeatable_until = asyncio.get_running_loop().time() + repeatable_s
+            return await self._request_all(requests, expected, timeout_s, repeatable_until)
         finally:
             if task is not None:
                 self._requests.discard(task)
 
     async def _request_all(
-        self, requests: Sequence[Request], timeout_s: float, repeatable_until: float
+        self, requests: Sequence[Request], expected: str, timeout_s: float, repeatable_until: float
     ) -> list[dict[str, Any] | MailboxError]:
         answers: list[dict[str, Any] | MailboxError | None] = [None] * len(requests)
         missing = list(range(len(requests)))
@@ -158,7 +161,8 @@ class Connection:
             try:
                 link = await self.link(timeout_s)
                 for place in missing:
-                    self._check_size(link, requests[place][1], requests[place][2])
+                    _subject, body, headers = requests[place]
+                    self._check_size(link, body, headers)
                 replies = await link.request_all([requests[place] for place in missing], timeout_s)
             except NoBroker:
                 failure = self.no_broker()
@@ -170,7 +174,7 @@ class Connection:
                 failure = error
                 break
             for place, reply in zip(missing, replies, strict=True):
-                answers[place] = None if reply is None else self._answer_of(reply)
+                answers[place] = None if reply is None else self._answer_of(reply, expected)
             missing = [place for place in missing if answers[place] is None]
             if missing and not link.lost.is_set():
                 failure = self.silent(timeout_s)
@@ -178,11 +182,12 @@ class Connection:
             link.speaks_mq9 = True
         return [failure if answer is None else answer for answer in answers]
 
-    def _answer_of(self, reply: Reply) -> dict[str, Any] | MailboxError:
+    def _answer_of(self, reply: Reply, expected: str) -> dict[str, Any] | MailboxError:
         try:
-            return self.object_of(reply)
+            answer = self.object_of(reply)
         except MailboxError as error:
             return error
+        return answer if expected in answer else self._stranger()
 
     async def close(self, timeout_s: float) -> None:
         """Wait up to `timeout_s` seconds for the answers that are still to come, then give the link up."""
@@ -241,11 +246,12 @@ class Connection:
     def object_of(self, reply: Reply) -> dict[str, Any]:
         """The JSON object of an answer; a refusal is raised as the error it is."""
         try:
-            answer = json.loads(reply.body)
+            # `json.loads` would look for the encoding of each answer.
+            answer = _from_json(reply.body.decode())
         except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
-            raise Unavailable(f"what answers at {self.address} is not an mq9 broker")
+            raise self._stranger()
         if not answer.get("error"):
             return answer
         try:
@@ -253,6 +259,9 @@ class Connection:
         except (TypeError, ValueError):
             code = 0
         raise error_of(code, str(answer["error"]))
+
+    def _stranger(self) -> Unavailable:
+        return Unavailable(f"what answers at {self.address} is not an mq9 broker")
 
     def silent(self, timeout_s: float) -> Timeout:
         """What to raise when no answer came in time."""
@@ -322,8 +331,10 @@ def _header_bytes(headers: Mapping[str, str] | None) -> int:
     """How many bytes a header block takes on the wire."""
     if not headers:
         return 0
-    lines = sum(len(f"{name}: {value}\r\n".encode()) for name, value in headers.items())
-    return len("NATS/1.0\r\n") + lines + len("\r\n")
+    size = len("NATS/1.0\r\n") + len("\r\n")
+    for name, value in headers.items():
+        size += len(name) + len(": ") + (len(value) if value.isascii() else len(value.encode())) + len("\r\n")
+    return size
 
 
 def checked_seconds(value: float | None, name: str) -> float | None:

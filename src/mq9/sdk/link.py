@@ -41,6 +41,8 @@ PING_INTERVAL_S: Final = 20
 CLOSING_S: Final = 0.2
 # Requests of one pipeline that may be without an answer.
 PIPELINED_MAX: Final = 512
+# Requests of one pipeline that are published before what they are, and others, get a turn: nothing leaves meanwhile.
+TURN: Final = 128
 _REFUSED = re.compile(r'permissions violation for (subscription|publish) to "([^"\s]+)"')
 _SCHEMES: Final = {"nats", "tls", "ws", "wss"}
 _NO_RESPONDERS: Final = "503"
@@ -306,7 +308,9 @@ class Pipeline:
             )
             try:
                 for number, (subject, body, headers) in enumerate(self._requests):
-                    await self._until_answered(number - PIPELINED_MAX, timeout_s)
+                    if number % TURN == 0:
+                        await asyncio.sleep(0)
+                        await self._until_answered(number + TURN - PIPELINED_MAX, timeout_s)
                     await self._client.publish(subject, body, reply=f"{self._prefix}.{number}", headers=headers)
                 await self._until_answered(len(self._requests), timeout_s)
             finally:

@@ -492,7 +492,7 @@ class AsyncMailbox(AsyncFace):
             ttl=ttl, delay=delay, key=None, tags=tags, dedup_id=None, reply_to=None, correlation_id=None
         )
         sent: list[Sent] = []
-        for lot in lots(payloads):
+        for lot in lots(payloads, sent):
             try:
                 sent += await self._ask(self._operations.send_many(mail_id, lot, priority, headers, options, timeout))
             except MailboxError as error:

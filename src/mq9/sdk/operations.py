@@ -6,7 +6,6 @@ everything else is the broker's to judge, so that its sentence is the one the us
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import secrets
@@ -27,10 +26,14 @@ if TYPE_CHECKING:
 
     from mq9.sdk.connection import Connection
 
+    # The bytes of a payload and its content type.
+    Encoded = tuple[bytes, str]
+
 # The broker remembers a Nats-Msg-Id for two minutes from its first arrival; some of that is kept back for a slow network.
 REPEATABLE_S: Final = 100.0
-# Payloads of `send_many` that are taken at a time.
+# Payloads of `send_many` that are taken at a time, and how many bytes of them; the last one may go beyond.
 LOT: Final = 2_000
+LOT_BYTES: Final = 16 * 2**20
 _HEADER_NAME: Final = frozenset("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
 
@@ -105,7 +108,7 @@ class Operations:
             sent_headers[protocol.HEADER_CONTENT_TYPE] = content_type
         by_itself = protocol.HEADER_DEDUP.lower() not in names
         if by_itself:
-            sent_headers[protocol.HEADER_DEDUP] = secrets.token_urlsafe(16)
+            sent_headers[protocol.HEADER_DEDUP] = str(_unique())
         with tracing.sending(mail_id, sent_headers, priority=word, size=len(body)) as told:
             answer = await self.connection.request(
                 subject,
@@ -121,13 +124,13 @@ class Operations:
     async def send_many(
         self,
         mail_id: str,
-        payloads: Sequence[Any],
+        lot: Sequence[Encoded],
         priority: str | None,
         headers: Mapping[str, str] | None,
         options: Mapping[str, Any],
         timeout: float | None,
     ) -> list[Sent]:
-        """Store several messages, each once, without waiting for each answer. `options` as for `send`.
+        """Store several messages, each once, without waiting for each answer: one of `lots`. `options` as for `send`.
 
         Raises MailboxError, with `sent`, when not all of them are stored: the reason why the first of the others is not.
         """
@@ -138,17 +141,17 @@ class Operations:
         if protocol.HEADER_DEDUP.lower() in names:
             raise BadRequest("with one Nats-Msg-Id for all of them only one message would be stored")
         typed = protocol.HEADER_CONTENT_TYPE in names
-        series = secrets.token_urlsafe(16)
-        with tracing.sending(mail_id, common, priority=word, count=len(payloads)):
+        first = _unique()
+        with tracing.sending(mail_id, common, priority=word, count=len(lot)):
             requests = []
-            for number, payload in enumerate(payloads):
-                body, content_type = encode(payload)
-                own = {**common, protocol.HEADER_DEDUP: f"{series}.{number}"}
+            for number, (body, content_type) in enumerate(lot):
+                own = {**common, protocol.HEADER_DEDUP: str(first + number)}
                 if not typed:
                     own[protocol.HEADER_CONTENT_TYPE] = content_type
                 requests.append((subject, body, own))
-            limit_s = self.limit(timeout)
-            answers = await self.connection.request_all(requests, timeout_s=limit_s, repeatable_s=REPEATABLE_S)
+            answers = await self.connection.request_all(
+                requests, expected="msg_id", timeout_s=self.limit(timeout), repeatable_s=REPEATABLE_S
+            )
             sent = [None if isinstance(answer, MailboxError) else _sent_once(answer) for answer in answers]
             for answer in answers:
                 if isinstance(answer, MailboxError):
@@ -290,14 +293,41 @@ def send_options(
     }
 
 
-def lots(payloads: Iterable[Any]) -> Iterator[list[Any]]:
-    """The payloads some at a time: enough for a pipeline to be full, few enough to be held twice."""
+def lots(payloads: Iterable[Any], sent: Sequence[Sent]) -> Iterator[list[Encoded]]:
+    """The payloads some at a time: enough for a pipeline to be full, few enough to be held twice.
+
+    Arguments:
+        sent: what came of all that was taken before; may grow meanwhile.
+
+    Raises BadRequest, with `sent`, when there is one that cannot be sent.
+    """
     # A single text is an iterable of characters too, and never what was meant.
     if isinstance(payloads, (str, bytes, bytearray, dict)) or not hasattr(payloads, "__iter__"):
         raise BadRequest(f"payloads must be several, as in a list, not {type(payloads).__name__}")
-    left = iter(payloads)
-    while lot := list(itertools.islice(left, LOT)):
+    lot: list[Encoded] = []
+    size = 0
+    for payload in payloads:
+        try:
+            encoded = encode(payload)
+        except BadRequest as error:
+            error.sent = [*sent, *[None] * (len(lot) + 1)]
+            raise
+        lot.append(encoded)
+        size += len(encoded[0])
+        if len(lot) >= LOT or size >= LOT_BYTES:
+            yield lot
+            lot = []
+            size = 0
+    if lot:
         yield lot
+
+
+def _unique() -> int:
+    """What makes a dedup id of our own; so are the numbers that follow it.
+
+    A number, since nats-py needs longer for a header the more different characters there are in it.
+    """
+    return secrets.randbits(128)
 
 
 def _sent_once(answer: dict[str, Any]) -> Sent:
