@@ -38,6 +38,7 @@ struct control {
     int64_t open_errno;     /* open that may create */
     int64_t short_bytes;    /* a write takes no more than so many; 0: all */
     int64_t lose;
+    int64_t hold;           /* a sync waits for as long as this is set */
     int64_t times;          /* how many calls still fail; below 0: all */
     /* How many calls there were, and how many of them failed, by kind of file. */
     int64_t writes[3], syncs[3], spaces[3], opens[3], failed[3];
@@ -271,6 +272,8 @@ PWRITEV(pwritev64)
         int kind = kind_of_file(file);                                                                    \
         if (kind) {                                                                                       \
             count(control->syncs, kind);                                                                  \
+            while (control->hold && (control->files & kind))                                              \
+                usleep(1000);                                                                             \
             if (fails(kind, &control->sync_errno)) {                                                      \
                 synced(file, 1);                                                                          \
                 errno = (int)control->sync_errno;                                                         \

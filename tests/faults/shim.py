@@ -21,7 +21,7 @@ JOURNAL, TABLES, OTHER = 1, 2, 4
 ALL: Final = JOURNAL | TABLES | OTHER
 _ALWAYS: Final = -1
 _KINDS: Final = (JOURNAL, TABLES, OTHER)
-_FAULTS: Final = ("write_errno", "sync_errno", "space_errno", "open_errno", "short_bytes", "lose")
+_FAULTS: Final = ("write_errno", "sync_errno", "space_errno", "open_errno", "short_bytes", "lose", "hold")
 
 
 class _Control(ctypes.Structure):
@@ -59,7 +59,7 @@ class Shim:
     def failing(self, files: int = ALL, times: int = _ALWAYS, **faults: int) -> Iterator[None]:
         """Let calls on these files fail meanwhile; `times` of them, or all.
 
-        `faults`: write_errno, sync_errno, space_errno, open_errno: an errno; short_bytes: what a write takes at most; lose: 1.
+        `faults`: write_errno, sync_errno, space_errno, open_errno: an errno; short_bytes: what a write takes at most; lose, hold: 1.
         """
         self.begin(files, times, **faults)
         try:

@@ -15,6 +15,7 @@ import pytest
 
 from tests.faults.beside import Beside, lines
 from tests.faults.shim import ALL, JOURNAL, OTHER, TABLES
+from tests.sdk.support import eventually
 from tests.store.disks import fill, small_disk
 from tests.store.post import MAILBOX, Post, until
 from tests.support.broker import BrokerProcess
@@ -30,6 +31,10 @@ LASTS_S: Final = 5.0 if is_thorough() else 0.3
 # Of many messages each: of few the p99 would be the one that was slowest. No more than fit into one file of the journal.
 LARGE_ROUNDS: Final = 25 if is_thorough() else 10
 LARGE_EACH: Final = 2
+
+# When they come alone: then the loop itself has the system take the first, and the committing thread the second.
+SIZES: Final = (200, 40_000)
+ALONE_S: Final = 0.005
 
 FAULTS: Final = {
     "write EIO": {"write_errno": errno.EIO},
@@ -129,22 +134,43 @@ def test_a_disk_that_fails_is_told_and_left_behind(broker: BrokerProcess, shim: 
         record(Finding(f"Disk: {name}", done, found, kept, rss_mb=rss, log=errors[0]))
 
 
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", ["write EIO", "fsync EIO", "fsync EIO, what was written is lost"])
 def test_what_was_refused_is_not_there_when_the_broker_is_killed_at_once(
-    broker: BrokerProcess, shim: Shim, name: str
+    broker: BrokerProcess, shim: Shim, name: str, size: int
 ) -> None:
     with Post(broker.url) as post:
         told = Told(post)
         told.send(post, 5)
         # After the one that fails, what is written succeeds: but nothing else is sent before the end.
         shim.begin(JOURNAL, 1, **FAULTS[name])
-        told.send(post)
+        time.sleep(ALONE_S)
+        told.send(post, size=size)
         assert told.codes == {503}
         broker.kill()
     shim.clear()
     broker.start()
     with Post(broker.url) as post:
         told.check(post)
+
+
+def test_a_disk_that_does_not_answer_keeps_waiting_only_who_stores(broker: BrokerProcess, shim: Shim) -> None:
+    with Post(broker.url) as post, Post(broker.url) as reader:
+        told = Told(post)
+        for size in SIZES:
+            told.send(post, 5)
+            syncs = shim.calls("syncs", JOURNAL)
+            payload = b"waits".ljust(size, b".")
+            with shim.failing(JOURNAL, hold=1):
+                time.sleep(ALONE_S)
+                post.begin(f"{MAILBOX}.MSG.box", payload)
+                assert post.client.fence() == []
+                eventually(lambda before=syncs: shim.calls("syncs", JOURNAL) > before)  # type: ignore[misc]
+                told.check(reader)
+                assert post.client.fence() == reader.client.fence() == []
+            told.note(payload, post.answer()[1])
+        told.check(reader)
+        assert len(told.stored) == len(SIZES) * 6
 
 
 def test_what_a_killed_broker_had_written_is_synced_before_it_counts(
