@@ -10,7 +10,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from mq9.native.checksum import checksum
-from mq9.protocol import TTL_MAX_S, bad_group_name, bad_mail_id
+from mq9.protocol import MAIL_ID_BYTES_MAX, PRIORITIES, TTL_MAX_S, bad_group_name, bad_mail_id
 from mq9.wire.headers cimport Header, first_header_line, next_header
 
 _BLOCK_HEAD = struct.Struct("<IHHIIQQ")
@@ -20,10 +20,17 @@ _MARKS = struct.Struct("<QQQ")
 _GROUP_KEY = struct.Struct(">QIQ")
 _GROUP_HEAD = struct.Struct("<BQQ5Q")
 _HANDOUT_ITEM = struct.Struct("<QQBBBH")
-_ROW_VERSION = 1
-_FLAG_PUBLIC = 1
-_FLAG_OWNED = 2        # behind the desc: the size of the owner's name as u16, and the name
-_FLAG_OWNER_ONLY = 4
+
+cdef enum:
+    _ROW_VERSION = 1
+    _MAILBOX_HEAD_SIZE = 30
+    _FLAG_PUBLIC = 1
+    _FLAG_OWNED = 2        # behind the desc: the size of the owner's name as u16, and the name
+    _FLAG_OWNER_ONLY = 4
+
+cdef uint64_t _TTL_MAX_S = TTL_MAX_S
+cdef Py_ssize_t _MAIL_ID_MAX = MAIL_ID_BYTES_MAX
+cdef Py_ssize_t _WORD_MAX = max(len(word) for word in PRIORITIES)
 
 # By the version of a block.
 _CHECKSUMS = {1: crc32, BLOCK_VERSION: checksum}
@@ -137,10 +144,12 @@ def seal_row(bytes key not None, bytes body not None):
 
 def open_row(bytes key not None, bytes value not None):
     """The body of a row. Raises DamagedError when it is not what was sealed under `key`."""
-    body = value[:max(len(value) - 4, 0)]
-    if seal_row(key, body) != value:
-        raise DamagedError("does not match its checksum")
-    return body
+    cdef Py_ssize_t size = len(value) - 4
+    if size >= 0:
+        body = value[:size]
+        if crc32(body, crc32(key)) == load32(<const char*>value + size):
+            return body
+    raise DamagedError("does not match its checksum")
 
 
 class MailboxRow(NamedTuple):
@@ -176,28 +185,48 @@ class MailboxRow(NamedTuple):
     @classmethod
     def unpack(cls, key, value):
         """The row of this key and value. Raises DamagedError."""
-        value = open_row(key, value)
-        try:
-            version, flags, id_size, desc_size, ttl_s, created_ms, expires_ms = _MAILBOX_HEAD.unpack_from(value)
-        except struct.error:
-            raise DamagedError("is too short") from None
-        start = _MAILBOX_HEAD.size
-        end = start + id_size + desc_size
+        cdef bytes body = open_row(key, value)
+        cdef const char* head = body
+        cdef Py_ssize_t start = _MAILBOX_HEAD_SIZE, id_end, end, size = len(body)
+        cdef uint64_t ttl_s, created_ms, expires_ms
+        cdef int flags
+        if size < start:
+            raise DamagedError("is too short")
+        flags = <uint8_t>head[1]
+        id_end = start + load16(head + 2)
+        end = id_end + load16(head + 4)
+        ttl_s, created_ms, expires_ms = load64(head + 6), load64(head + 14), load64(head + 22)
         owner = b""
         if flags & _FLAG_OWNED:
-            owner = value[end + _SIZE.size:]
-            end = end + _SIZE.size + _SIZE.unpack_from(value, end)[0] if len(value) >= end + _SIZE.size else 0
-        if version != _ROW_VERSION or len(value) != end or len(key) != 8:
+            owner = body[end + 2:]
+            end = end + 2 + load16(head + end) if size >= end + 2 else 0
+        if head[0] != _ROW_VERSION or size != end or len(key) != 8:
             raise DamagedError("has a wrong size or version")
-        if ttl_s > TTL_MAX_S or created_ms > TIME_MAX_MS or expires_ms > TIME_MAX_MS:
+        if ttl_s > _TTL_MAX_S or created_ms > TIME_MAX_MS or expires_ms > TIME_MAX_MS:
             raise DamagedError("has a time that cannot be")
-        mail_id, desc = bytes(value[start:start + id_size]), bytes(value[start + id_size:start + id_size + desc_size])
-        if bad_mail_id(mail_id.decode("latin-1")) or not _is_text(desc):
-            raise DamagedError("has a name or a description that cannot be")
-        return cls(
+        mail_id, desc = body[start:id_end], body[id_end:id_end + load16(head + 4)]
+        if not _is_long_token(head + start, id_end - start) and bad_mail_id(mail_id.decode("latin-1")):
+            raise DamagedError("has a name that cannot be")
+        if desc and not _is_text(desc):
+            raise DamagedError("has a description that cannot be")
+        return tuple.__new__(cls, (
             int.from_bytes(key, "big"), mail_id, bool(flags & _FLAG_PUBLIC), desc, ttl_s, created_ms, expires_ms,
             owner, bool(flags & _FLAG_OWNER_ONLY),
-        )
+        ))
+
+
+cdef bint _is_long_token(const char* name, Py_ssize_t size) noexcept nogil:
+    """Whether it can be a mail_id, seen without the whole grammar: one token, longer than any word that may not be the last.
+
+    That is what the broker gives out, and a start looks at all of them.
+    """
+    cdef Py_ssize_t at
+    if not _WORD_MAX < size <= _MAIL_ID_MAX:
+        return False
+    for at in range(size):
+        if not (c"a" <= name[at] <= c"z" or c"0" <= name[at] <= c"9" or name[at] == c"-"):
+            return False
+    return True
 
 
 def group_key(mailbox, group, handout):

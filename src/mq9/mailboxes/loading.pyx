@@ -3,7 +3,9 @@
 First the marks and the mailboxes, then groups and the dead, then the blocks in the order of their numbers, then the end.
 """
 
+from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
 
 from mq9.mailboxes.blocks cimport BLOCK_TARGET
 from mq9.mailboxes.dedup cimport DEDUP_ID_MAX, STORED, WINDOW_MS, Mark, mark_of
@@ -15,8 +17,14 @@ from mq9.mailboxes.drops import drop_id_of
 from mq9.mailboxes.format import DamagedError, MailboxRow, Marks, check_block, open_row
 from mq9.mailboxes.index cimport ENTRY_KEYED, Entry
 from mq9.mailboxes.keys cimport Keys
-from mq9.mailboxes.mailbox cimport Mailbox
+from mq9.mailboxes.mailbox cimport ADD_STEPS, Mailbox, expect_add
 from mq9.mailboxes.office cimport PostOffice
+from mq9.native.bytemap cimport name_of
+
+
+cdef enum:
+    # Records between two steps of fetching what taking one over looks at.
+    STEP_DISTANCE = 4
 
 
 cdef class Loading:
@@ -40,15 +48,20 @@ cdef class Loading:
     def load_mailbox(self, bytes key not None, bytes value not None, uint64_t now):
         """Take over a mailbox from its row; one that has expired at `now` (Unix ms) is dropped instead."""
         cdef PostOffice office = self._office
-        cdef Mailbox mailbox
+        cdef Mailbox mailbox, former
+        cdef PyObject* found
+        cdef bytes owner
         row = MailboxRow.unpack(key, value)
-        office._next_mailbox = max(office._next_mailbox, row.number + 1)
-        former = office.mailboxes.get(row.mail_id)
-        if (row.expires_ms and row.expires_ms <= now) or (former is not None and former.number > row.number):
-            office._expired_rows.append(row.number)
+        mailbox = Mailbox(row)
+        office._next_mailbox = max(office._next_mailbox, mailbox.number + 1)
+        found = office.mailboxes.find(name_of(mailbox), mailbox.name_size)
+        former = <Mailbox>found if found != NULL else None
+        if mailbox.is_over(now) or (former is not None and former.number > mailbox.number):
+            office._expired_rows.append(mailbox.number)
             return
-        mailbox = Mailbox(row, office.owner_of(row.owner) if row.owner else None)
-        if mailbox.owner is not None:
+        owner = row.owner
+        if owner:
+            mailbox.owner = office.owner_of(owner)
             mailbox.owner.mailboxes += 1
         if former is not None:  # two creations of one name: the older one had expired and was not removed yet
             if former.owner is not None:
@@ -69,17 +82,41 @@ cdef class Loading:
         cdef const char* block = data
         cdef uint32_t records, at
         cdef size_t offset = BLOCK_HEAD
+        cdef Coming* coming
         office._next_block = max(office._next_block, number + 1)
         records = check_block(data, number)
-        for at in range(records):
-            if not record_is_sound(block + offset, len(data) - offset):
-                raise DamagedError("has a record that does not fit into it")
-            offset += record_size(block + offset)
-        office.blocks.add(number, records, <uint32_t>len(data))
-        offset = BLOCK_HEAD
-        for at in range(records):
-            self._take_record(number, block, <uint32_t>offset, now)
-            offset += record_size(block + offset)
+        if records > (len(data) - BLOCK_HEAD) // RECORD_MIN:
+            raise DamagedError("has a record that does not fit into it")
+        coming = <Coming*>calloc(records or 1, sizeof(Coming))
+        if coming == NULL:
+            raise MemoryError()
+        try:
+            for at in range(records):
+                if not record_is_sound(block + offset, len(data) - offset):
+                    raise DamagedError("has a record that does not fit into it")
+                coming[at].offset = <uint32_t>offset
+                coming[at].priority = record_priority(block + offset)
+                offset += record_size(block + offset)
+            office.blocks.add(number, records, <uint32_t>len(data))
+            for at in range(records):
+                self._expect(block, coming, at, records)
+                self._take_record(number, block, coming[at].offset, now)
+        finally:
+            free(coming)
+
+    cdef void _expect(self, const char* block, Coming* coming, size_t at, size_t count) noexcept:
+        """The record at `at` is taken over now: fetch what the next ones will look at."""
+        cdef size_t next_at = at + (ADD_STEPS + 1) * STEP_DISTANCE
+        cdef int step
+        if next_at < count:
+            self._office.numbers.expect(record_mailbox(block + coming[next_at].offset))
+        next_at = at + ADD_STEPS * STEP_DISTANCE
+        if next_at < count:
+            coming[next_at].mailbox = self._office.numbers.look(record_mailbox(block + coming[next_at].offset))
+        for step in range(ADD_STEPS):
+            next_at = at + (ADD_STEPS - step) * STEP_DISTANCE
+            if next_at < count and coming[next_at].mailbox != NULL:
+                expect_add(coming[next_at].mailbox, coming[next_at].priority, step)
 
     cdef int _take_record(self, uint64_t number, const char* block, uint32_t offset, uint64_t now) except -1:
         cdef PostOffice office = self._office

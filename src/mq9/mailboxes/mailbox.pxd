@@ -1,15 +1,17 @@
 # A mailbox, and the two kinds of people who meet there: senders and receivers. See mailbox.pyx.
 
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from mq9.mailboxes.index cimport Entry, Level
+from mq9.mailboxes.index cimport LEVEL_STEPS, Entry, Level, level_expect
 from mq9.mailboxes.keys cimport Keys
 from mq9.mailboxes.owner cimport Owner
-from mq9.native.bytemap cimport Named
+from mq9.native.bytemap cimport Named, fetch_named
 
 cdef enum:
     LEVELS = 5
     DELAYED = LEVELS           # in the place of a rank: not visible yet
+    ADD_STEPS = LEVEL_STEPS + 1  # of expect_add
 
 
 cdef class Mailbox(Named):
@@ -41,6 +43,20 @@ cdef class Mailbox(Named):
     cdef void _remove(self, int priority, uint64_t msg_id) noexcept
     cdef Entry* find(self, uint64_t msg_id, int* priority) noexcept
     cdef bint is_over(self, uint64_t now) noexcept
+
+
+cdef inline void expect_add(PyObject* mailbox, int priority, int step) noexcept:
+    """`add` will be called: fetch what it will look at, a part in each of ADD_STEPS steps, some time apart.
+
+    Each step follows a pointer that the step before has fetched, so with many mailboxes nobody waits for memory.
+    """
+    cdef Level* level
+    if step == 0:
+        fetch_named(mailbox)
+        return
+    level = (<Mailbox>mailbox).levels[priority]
+    if level != NULL:
+        level_expect(level, step - 1)
 
 
 cdef enum ReceiverState:

@@ -24,16 +24,13 @@ cdef class Mailbox(Named):
     """
 
     def __init__(self, row, Owner owner=None):
-        cdef bytes mail_id = row.mail_id
+        cdef bytes mail_id
+        # All at once: a start makes all mailboxes, and asking a tuple for its fields by their names takes longer than this.
+        (
+            self.number, mail_id, self.public, self.desc, self.ttl_s, self.created_ms, self.expires_ms, _, self.owner_only,
+        ) = row
         self.set_name(mail_id, len(mail_id))
-        self.number = row.number
-        self.public = row.public
         self.owner = owner
-        self.owner_only = row.owner_only
-        self.desc = row.desc
-        self.ttl_s = row.ttl_s
-        self.created_ms = row.created_ms
-        self.expires_ms = row.expires_ms
 
     def __dealloc__(self):
         cdef int priority

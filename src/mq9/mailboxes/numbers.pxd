@@ -22,5 +22,7 @@ cdef class Numbers:
     cdef Mailbox find(self, uint64_t number)
     cdef int put(self, Mailbox mailbox) except -1
     cdef int remove(self, Mailbox mailbox) except -1
+    cdef void expect(self, uint64_t number) noexcept
+    cdef PyObject* look(self, uint64_t number) noexcept
     cdef PyObject** _place(self, uint64_t number) noexcept
     cdef int _trim(self) noexcept

@@ -8,6 +8,8 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memmove
 
+from mq9.native.memory cimport prefetch
+
 
 cdef class Numbers:
     """The mailboxes that are there."""
@@ -34,8 +36,17 @@ cdef class Numbers:
 
     cdef Mailbox find(self, uint64_t number):
         """The mailbox of this number, or None."""
+        cdef PyObject* mailbox = self.look(number)
+        return <Mailbox>mailbox if mailbox != NULL else None
+
+    cdef void expect(self, uint64_t number) noexcept:
+        """`look` will be called with it: fetch what it will look at."""
+        prefetch(self._place(number))
+
+    cdef PyObject* look(self, uint64_t number) noexcept:
+        """As `find`, or NULL: borrowed, and not looked at itself."""
         cdef PyObject** place = self._place(number)
-        return <Mailbox>place[0] if place != NULL and place[0] != NULL else None
+        return NULL if place == NULL else place[0]
 
     def get(self, uint64_t number):
         """The mailbox of this number, or None."""

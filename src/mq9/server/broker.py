@@ -10,10 +10,10 @@ import platform
 import secrets
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mq9.mailboxes.format import MARKS_KEY, DamagedError
 from mq9.mailboxes.loading import Loading
@@ -54,6 +54,8 @@ ALIVE_CHECK_S = 1.0
 # Clients looked at in one slice.
 ALIVE_SLICE = 256
 STOP_TIMEOUT_S = 5.0
+
+_Item = TypeVar("_Item")
 
 
 class Protocol(MailSession, asyncio.BufferedProtocol):
@@ -274,7 +276,7 @@ class Server:
         await self._load_rows(Table.GROUPS, loading.load_group)
         await self._load_rows(Table.DEAD, loading.load_dead)
         damaged: set[int] = set()
-        async for blocks in self.store.scan_blocks():
+        async for blocks in _ahead(self.store.scan_blocks()):
             for number, data in blocks:
                 try:
                     loading.load_block(number, data, now)
@@ -440,6 +442,19 @@ class Server:
         for session in list(self.hub.sessions.values()):
             session.abort("")
         await asyncio.sleep(0)
+
+
+async def _ahead(items: AsyncIterator[_Item]) -> AsyncIterator[_Item]:
+    """The same items; while the caller looks at one, the next is read."""
+    following = asyncio.ensure_future(anext(items, None))
+    try:
+        while (item := await following) is not None:
+            following = asyncio.ensure_future(anext(items, None))
+            await asyncio.sleep(0)  # so that it has begun when the caller takes its time
+            yield item
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
 
 
 def is_loopback(address: str) -> bool:
