@@ -8,7 +8,8 @@ the order in which it was asked for.
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdlib cimport free, realloc
 
-from mq9.mailboxes.mailbox cimport ADD_STEPS, expect_add
+from mq9.mailboxes.index cimport LEVEL_STEPS, Level, level_expect
+from mq9.native.bytemap cimport fetch_named
 from mq9.native.memory cimport buffer_append, buffer_free
 
 cdef enum:
@@ -78,13 +79,23 @@ cdef class Batch:
         return sent
 
     cdef void expect(self, size_t at, size_t last) noexcept:
-        """Of the messages up to `last`, the one at `at` is settled now: fetch what the next ones will look at in their mailboxes."""
+        """Of the messages up to `last`, the one at `at` is settled now: fetch what the next ones will look at in their mailboxes.
+
+        Each step follows a pointer that the step before has fetched, so with many mailboxes nobody waits for memory. Not by `expect_add`,
+        which is the same: with 10,000 mailboxes sends took a twelfth more of a processor with it.
+        """
+        cdef Level* level
         cdef size_t next_at
         cdef int step
-        for step in range(ADD_STEPS):
-            next_at = at + (ADD_STEPS - step) * STEP_DISTANCE
+        next_at = at + (LEVEL_STEPS + 1) * STEP_DISTANCE
+        if next_at < last:
+            fetch_named(self.sents[next_at].mailbox)
+        for step in range(LEVEL_STEPS):
+            next_at = at + (LEVEL_STEPS - step) * STEP_DISTANCE
             if next_at < last:
-                expect_add(self.sents[next_at].mailbox, self.sents[next_at].priority, step)
+                level = (<Mailbox>self.sents[next_at].mailbox).levels[self.sents[next_at].priority]
+                if level != NULL:
+                    level_expect(level, step)
 
     cdef bytes key_of(self, size_t at):
         """The key of message number `at`, which has one; to be asked in the order of the messages."""

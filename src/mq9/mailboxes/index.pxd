@@ -2,8 +2,6 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from mq9.native.memory cimport prefetch
-
 cdef struct Entry:
     # 32 bytes for a stored message. `end` is when it expires by its own ttl (Unix ms, 0 for never).
     uint64_t msg_id
@@ -62,22 +60,6 @@ cdef struct LevelCursor:
     uint32_t at
 
 
-cdef inline void level_expect(Level* level, int step) noexcept nogil:
-    """`level_add` will be called: fetch what it will look at, a part in each of LEVEL_STEPS steps, some time apart."""
-    cdef Chunk* chunk
-    if step == 0:
-        prefetch(level)
-    elif level.count:
-        if step == 1:
-            prefetch(&level.chunks[level.count - 1])
-            return
-        chunk = level.chunks[level.count - 1]
-        if step == 2:
-            prefetch(chunk)
-        elif chunk.size < chunk.capacity:
-            prefetch(&chunk.entries[chunk.size])
-
-
 cdef inline uint64_t entry_expires(const Entry* entry) noexcept nogil:
     return entry.end & (((<uint64_t>1) << 48) - 1)
 
@@ -96,6 +78,7 @@ cdef inline bint entry_is_gone(const Entry* entry, uint64_t now) noexcept nogil:
     return entry_is_dead(entry) or (entry_expires(entry) != 0 and entry_expires(entry) <= now)
 
 
+cdef void level_expect(Level* level, int step) noexcept nogil
 cdef int level_add(Level* level, const Entry* entry) except -1
 cdef int level_insert(Level* level, const Entry* entry) except -1
 cdef Entry* level_find(Level* level, uint64_t msg_id) noexcept nogil

@@ -9,6 +9,8 @@ message pays for one entry, none for more than a quarter too many, and few entri
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memmove
 
+from mq9.native.memory cimport prefetch
+
 cdef enum:
     CHUNK_MAX = 512
     # A chunk that is full at the end grows up to here; behind a larger one comes another, and nothing is moved.
@@ -63,6 +65,22 @@ cdef Chunk* _room_at_end(Level* level) except NULL:
     level.chunks[level.count] = chunk
     level.count += 1
     return chunk
+
+
+cdef void level_expect(Level* level, int step) noexcept nogil:
+    """`level_add` will be called: fetch what it will look at, a part in each of LEVEL_STEPS steps, some time apart."""
+    cdef Chunk* chunk
+    if step == 0:
+        prefetch(level)
+    elif level.count:
+        if step == 1:
+            prefetch(&level.chunks[level.count - 1])
+            return
+        chunk = level.chunks[level.count - 1]
+        if step == 2:
+            prefetch(chunk)
+        elif chunk.size < chunk.capacity:
+            prefetch(&chunk.entries[chunk.size])
 
 
 cdef int level_add(Level* level, const Entry* entry) except -1:

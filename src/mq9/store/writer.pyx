@@ -5,9 +5,9 @@ the loop for one that the thread holds, nor for the disk.
 
 Waking a thread that sleeps took a quarter as long as a sync on the virtual machine that was measured on, and a commit would have to wait
 for it twice. So while commits follow each other the thread does not go to sleep at once but looks for the next job. Where it sleeps, the
-loop copies a small frame to the system itself and has it begin to write, so that the disk is at work while the thread wakes up. And the
-loop, in its turns, looks whether the job is done, unless the last one took longer than it would look. Both leave the processor to
-whoever else wants it, and sleep when there is nothing to do.
+loop copies a small frame to the system itself and has it begin to write, so that the disk is at work while the thread wakes up. In both
+cases the loop looks in its turns whether the job is done, for a lone one unless the last took longer than it would look. Both leave the
+processor to whoever else wants it, and sleep when there is nothing to do.
 """
 
 import asyncio
@@ -102,7 +102,7 @@ cdef class Writer:
             self._error = self._write_whole(frame)
             # This may fail, or do nothing: it is the sync that counts.
             sync_file_range(file, <off_t>offset, <off_t>frame.size, SYNC_FILE_RANGE_WRITE)
-        looks = self._follows or self._took_ns < LOOKS_NS
+        looks = self._follows or self._is_written and self._took_ns < LOOKS_NS
         word_set(&self._progress, LOOKED_FOR if looks else AWAITED)
         pthread_mutex_lock(&self._mutex)
         pointer_set(&self._job, <void*>frame)
