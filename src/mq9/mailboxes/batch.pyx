@@ -81,8 +81,8 @@ cdef class Batch:
     cdef void expect(self, size_t at, size_t last) noexcept:
         """Of the messages up to `last`, the one at `at` is settled now: fetch what the next ones will look at in their mailboxes.
 
-        Each step follows a pointer that the step before has fetched, so with many mailboxes nobody waits for memory. Not by `expect_add`,
-        which is the same: with 10,000 mailboxes sends took a twelfth more of a processor with it.
+        Each step follows a pointer that the step before has fetched, so with many mailboxes nobody waits for memory. Not by `expect_add`:
+        inlined here together with `level_expect`, sends to 10,000 mailboxes took a tenth more of a processor.
         """
         cdef Level* level
         cdef size_t next_at

@@ -41,7 +41,7 @@ PING_INTERVAL_S: Final = 20
 CLOSING_S: Final = 0.2
 # Requests of one pipeline that may be without an answer.
 PIPELINED_MAX: Final = 512
-# Requests of one pipeline that are published before what they are, and others, get a turn: nothing leaves meanwhile.
+# Requests of one pipeline that are published in a row; then the loop has a turn, without which none of them leaves.
 TURN: Final = 128
 _REFUSED = re.compile(r'permissions violation for (subscription|publish) to "([^"\s]+)"')
 _SCHEMES: Final = {"nats", "tls", "ws", "wss"}
